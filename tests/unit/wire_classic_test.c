@@ -104,7 +104,8 @@ static void frames(void **state)
 
 		assert_int_equal(cw__classic_encode(rows[i].type, rows[i].json, json_length, NULL, 0), rows[i].length);
 		for (size_t capacity = 0; capacity < rows[i].length; capacity++)
-			assert_int_equal(cw__classic_encode(rows[i].type, rows[i].json, json_length, bytes, capacity), 0);
+			assert_int_equal(cw__classic_encode(rows[i].type, rows[i].json, json_length, bytes, capacity),
+					 0);
 		length = cw__classic_encode(rows[i].type, rows[i].json, json_length, bytes, sizeof(bytes));
 		assert_int_equal(length, rows[i].length);
 		assert_memory_equal(bytes, rows[i].bytes, length);
@@ -178,7 +179,7 @@ static void statuses(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(lengths),	cmocka_unit_test(bodies),   cmocka_unit_test(frames),
+		cmocka_unit_test(lengths),      cmocka_unit_test(bodies),   cmocka_unit_test(frames),
 		cmocka_unit_test(data_headers), cmocka_unit_test(statuses),
 	};
 

@@ -93,11 +93,12 @@ static void announcement_round_trip(void **state)
 	for (unsigned char i = 0; i < 16; i++)
 		descriptor.instance[i] = i;
 	text = cw__descriptor_encode(&descriptor, "now", &length);
-	assert_string_equal(text, "{\"buffers\":[{\"addr\":18446744073709551615,\"length\":1,\"name\":\"[::1]:1\"},"
-				  "{\"addr\":1,\"length\":18446744073709551615,\"name\":\"[::1]:1\"}],\"name\":\"[::1]:1\","
-				  "\"protocol\":\"tcp\",\"tcp_data_port\":65535,\"tcp_proto_version\":2,\"timestamp\":\"now\","
-				  "\"x_causeway\":{\"addresses\":[\"[::1]:1\",\"10.0.0.1:1\"],\"instance\":\"" INSTANCE
-				  "\",\"version\":1}}\n");
+	assert_string_equal(
+		text, "{\"buffers\":[{\"addr\":18446744073709551615,\"length\":1,\"name\":\"[::1]:1\"},"
+		      "{\"addr\":1,\"length\":18446744073709551615,\"name\":\"[::1]:1\"}],\"name\":\"[::1]:1\","
+		      "\"protocol\":\"tcp\",\"tcp_data_port\":65535,\"tcp_proto_version\":2,\"timestamp\":\"now\","
+		      "\"x_causeway\":{\"addresses\":[\"[::1]:1\",\"10.0.0.1:1\"],\"instance\":\"" INSTANCE
+		      "\",\"version\":1}}\n");
 	assert_int_equal(cw__descriptor_decode(text, length, &back, why, sizeof(why)), CW_OK);
 	assert_int_equal(back.native, 1);
 	assert_int_equal(back.native_version, 1);
@@ -122,11 +123,29 @@ static void unfit_for_sending(void **state)
 		{ "no name", { .protocol = "tcp" }, "" },
 		{ "name not UTF-8", { .name = "\xff", .protocol = "tcp" }, "" },
 		{ "time not UTF-8", { .name = "h:1", .protocol = "tcp" }, "\xc0\x80" },
-		{ "buffer at 0", { .name = "h", .protocol = "tcp", .buffers = &(struct cw__classic_buffer){ 0, 1 }, .buffer_count = 1 }, "" },
-		{ "empty buffer", { .name = "h", .protocol = "tcp", .buffers = &(struct cw__classic_buffer){ 1, 0 }, .buffer_count = 1 }, "" },
+		{ "buffer at 0",
+		  { .name = "h",
+		    .protocol = "tcp",
+		    .buffers = &(struct cw__classic_buffer){ 0, 1 },
+		    .buffer_count = 1 },
+		  "" },
+		{ "empty buffer",
+		  { .name = "h",
+		    .protocol = "tcp",
+		    .buffers = &(struct cw__classic_buffer){ 1, 0 },
+		    .buffer_count = 1 },
+		  "" },
 		{ "nobody", { .name = "h", .protocol = "tcp", .native = 1, .native_version = 1 }, "" },
 		{ "version 0", { .name = "h", .protocol = "tcp", .native = 1, .instance = { 1 } }, "" },
-		{ "address", { .name = "h", .protocol = "tcp", .native = 1, .native_version = 1, .instance = { 1 }, .addresses = { "h" }, .address_count = 1 }, "" },
+		{ "address",
+		  { .name = "h",
+		    .protocol = "tcp",
+		    .native = 1,
+		    .native_version = 1,
+		    .instance = { 1 },
+		    .addresses = { "h" },
+		    .address_count = 1 },
+		  "" },
 	};
 
 	(void)state;
@@ -156,7 +175,8 @@ static void descriptors(void **state)
 		  "{\"name\":\"h\",\"protocol\":[\"rdma\",\"tcp\"],\"buffers\":[{\"protocol\":\"rdma\"},"
 		  "{\"protocol\":\"tcp\",\"name\":\"h\",\"addr\":1,\"length\":1}]}",
 		  NULL, 1 },
-		{ "mixed, no protocol", "{\"name\":\"h\",\"protocol\":[\"tcp\"],\"buffers\":[{}]}", "buffers[].protocol", 0 },
+		{ "mixed, no protocol", "{\"name\":\"h\",\"protocol\":[\"tcp\"],\"buffers\":[{}]}",
+		  "buffers[].protocol", 0 },
 		{ "mixed, none", "{\"name\":\"h\",\"protocol\":[]}", "\"protocol\"", 0 },
 		{ "mixed, number", "{\"name\":\"h\",\"protocol\":[\"tcp\",1]}", "\"protocol\"", 0 },
 		{ "empty", "", "a value is wanted", 0 },
@@ -168,7 +188,8 @@ static void descriptors(void **state)
 		{ "NUL in the name", "{\"name\":\"a\\u0000b\",\"protocol\":\"tcp\"}", "NUL", 0 },
 		{ "no protocol", "{\"name\":\"h\"}", "\"protocol\"", 0 },
 		{ "empty protocol", "{\"name\":\"h\",\"protocol\":\"\"}", "\"protocol\"", 0 },
-		{ "long protocol", "{\"name\":\"h\",\"protocol\":\"12345678901234567890123456789012\"}", "31 bytes", 0 },
+		{ "long protocol", "{\"name\":\"h\",\"protocol\":\"12345678901234567890123456789012\"}", "31 bytes",
+		  0 },
 		{ "port as text", HEAD ",\"tcp_data_port\":\"x\"}", "\"tcp_data_port\" is string", 0 },
 		{ "port too high", HEAD ",\"tcp_data_port\":65536}", "\"tcp_data_port\"", 0 },
 		{ "port negative", HEAD ",\"tcp_data_port\":-1}", "\"tcp_data_port\"", 0 },
@@ -178,13 +199,18 @@ static void descriptors(void **state)
 		{ "buffers as object", HEAD ",\"buffers\":{}}", "\"buffers\" is object", 0 },
 		{ "buffer as number", HEAD ",\"buffers\":[1]}", "\"buffers\"", 0 },
 		{ "buffer without name", HEAD ",\"buffers\":[{\"addr\":1,\"length\":1}]}", "buffers[].name", 0 },
-		{ "buffer, empty name", HEAD ",\"buffers\":[{\"name\":\"\",\"addr\":1,\"length\":1}]}", "buffers[].name", 0 },
-		{ "address as text", HEAD ",\"buffers\":[{\"name\":\"h\",\"addr\":\"abc\",\"length\":1}]}", "buffers[].addr", 0 },
-		{ "address 1.5", HEAD ",\"buffers\":[{\"name\":\"h\",\"addr\":1.5,\"length\":1}]}", "buffers[].addr", 0 },
+		{ "buffer, empty name", HEAD ",\"buffers\":[{\"name\":\"\",\"addr\":1,\"length\":1}]}",
+		  "buffers[].name", 0 },
+		{ "address as text", HEAD ",\"buffers\":[{\"name\":\"h\",\"addr\":\"abc\",\"length\":1}]}",
+		  "buffers[].addr", 0 },
+		{ "address 1.5", HEAD ",\"buffers\":[{\"name\":\"h\",\"addr\":1.5,\"length\":1}]}", "buffers[].addr",
+		  0 },
 		{ "address 0", HEAD ",\"buffers\":[{\"name\":\"h\",\"addr\":0,\"length\":1}]}", "buffers[].addr", 0 },
 		{ "length 0", HEAD ",\"buffers\":[{\"name\":\"h\",\"addr\":1,\"length\":0}]}", "buffers[].length", 0 },
-		{ "2^64", HEAD ",\"buffers\":[{\"name\":\"h\",\"addr\":18446744073709551616,\"length\":1}]}", "out of range", 0 },
-		{ "wrap", HEAD ",\"buffers\":[{\"name\":\"h\",\"addr\":18446744073709551615,\"length\":2}]}", "past the last", 0 },
+		{ "2^64", HEAD ",\"buffers\":[{\"name\":\"h\",\"addr\":18446744073709551616,\"length\":1}]}",
+		  "out of range", 0 },
+		{ "wrap", HEAD ",\"buffers\":[{\"name\":\"h\",\"addr\":18446744073709551615,\"length\":2}]}",
+		  "past the last", 0 },
 		{ "second buffer bad",
 		  HEAD ",\"buffers\":[{\"name\":\"h\",\"addr\":1,\"length\":1},{\"name\":\"h\",\"addr\":1}]}",
 		  "buffers[].length", 0 },
@@ -195,15 +221,28 @@ static void descriptors(void **state)
 		{ "announcement empty", HEAD ",\"x_causeway\":{}}", "x_causeway.version", 0 },
 		{ "announcement, version 0", HEAD ",\"x_causeway\":{\"version\":0}}", "x_causeway.version", 0 },
 		{ "no instance", HEAD ",\"x_causeway\":{\"version\":1,\"addresses\":[]}}", "x_causeway.instance", 0 },
-		{ "short instance", HEAD ",\"x_causeway\":{\"version\":1,\"instance\":\"00\",\"addresses\":[]}}", "x_causeway.instance", 0 },
-		{ "zero instance", HEAD ",\"x_causeway\":{\"version\":1,\"instance\":\"00000000000000000000000000000000\",\"addresses\":[]}}", "zero", 0 },
-		{ "instance not hex", HEAD ",\"x_causeway\":{\"version\":1,\"instance\":\"0001020304050607080g0a0b0c0d0e0f\",\"addresses\":[]}}", "x_causeway.instance", 0 },
-		{ "no addresses", HEAD ",\"x_causeway\":{\"version\":1,\"instance\":\"" INSTANCE "\"}}", "x_causeway.addresses", 0 },
-		{ "address without port", HEAD ",\"x_causeway\":{\"version\":1,\"instance\":\"" INSTANCE "\",\"addresses\":[\"h\"]}}", "x_causeway.addresses", 0 },
-		{ "address as number", HEAD ",\"x_causeway\":{\"version\":1,\"instance\":\"" INSTANCE "\",\"addresses\":[1]}}", "x_causeway.addresses", 0 },
+		{ "short instance", HEAD ",\"x_causeway\":{\"version\":1,\"instance\":\"00\",\"addresses\":[]}}",
+		  "x_causeway.instance", 0 },
+		{ "zero instance",
+		  HEAD
+		  ",\"x_causeway\":{\"version\":1,\"instance\":\"00000000000000000000000000000000\",\"addresses\":[]}}",
+		  "zero", 0 },
+		{ "instance not hex",
+		  HEAD
+		  ",\"x_causeway\":{\"version\":1,\"instance\":\"0001020304050607080g0a0b0c0d0e0f\",\"addresses\":[]}}",
+		  "x_causeway.instance", 0 },
+		{ "no addresses", HEAD ",\"x_causeway\":{\"version\":1,\"instance\":\"" INSTANCE "\"}}",
+		  "x_causeway.addresses", 0 },
+		{ "address without port",
+		  HEAD ",\"x_causeway\":{\"version\":1,\"instance\":\"" INSTANCE "\",\"addresses\":[\"h\"]}}",
+		  "x_causeway.addresses", 0 },
+		{ "address as number",
+		  HEAD ",\"x_causeway\":{\"version\":1,\"instance\":\"" INSTANCE "\",\"addresses\":[1]}}",
+		  "x_causeway.addresses", 0 },
 		{ "ten addresses",
 		  HEAD ",\"x_causeway\":{\"version\":2,\"instance\":\"" INSTANCE
-		       "\",\"addresses\":[\"a:1\",\"b:1\",\"c:1\",\"d:1\",\"e:1\",\"f:1\",\"g:1\",\"h:1\",\"i:1\",\"j:1\"],\"new\":1}}",
+		       "\",\"addresses\":[\"a:1\",\"b:1\",\"c:1\",\"d:1\",\"e:1\",\"f:1\",\"g:1\",\"h:1\",\"i:1\",\"j:"
+		       "1\"],\"new\":1}}",
 		  NULL, 0 },
 	};
 
@@ -376,7 +415,9 @@ static void connections(void **state)
 		int expected;
 	} rows[] = {
 		{ "{}", CW_OK },
-		{ "{\"local_gid\":\"\",\"local_lid\":0,\"local_nic_path\":\"\",\"payload\":\"\",\"peer_nic_path\":\"\",\"qp_num\":[],\"reply_msg\":\"\"}\n", CW_OK },
+		{ "{\"local_gid\":\"\",\"local_lid\":0,\"local_nic_path\":\"\",\"payload\":\"\",\"peer_nic_path\":\"\","
+		  "\"qp_num\":[],\"reply_msg\":\"\"}\n",
+		  CW_OK },
 		{ "{\"qp_num\":[1,4294967295],\"ready_ack\":true,\"local_lid\":65535}", CW_OK },
 		{ "{\"qp_num\":[\"x\"]}", CW_ERR_PROTOCOL },
 		{ "{\"qp_num\":[-1]}", CW_ERR_PROTOCOL },
@@ -395,7 +436,8 @@ static void connections(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < COUNT(rows); i++) {
-		if (cw__classic_connection_check(rows[i].json, strlen(rows[i].json), why, sizeof(why)) != rows[i].expected)
+		if (cw__classic_connection_check(rows[i].json, strlen(rows[i].json), why, sizeof(why)) !=
+		    rows[i].expected)
 			fail_msg("%s: %s", rows[i].json, why);
 	}
 	text = cw__classic_connection_reply("", &length);

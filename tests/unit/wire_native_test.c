@@ -20,7 +20,10 @@ static_assert(CW__CONTROL_HEADER_BYTES == 2 + 2 + 4 + 8 + 4 + 4, "control header
 static_assert(CW__DATA_HEADER_BYTES % 16 == 0 && CW__DATA_PIECE_BYTES == 16, "pieces follow the header aligned");
 static_assert(CW__DATA_PIECES_MAX * CW__DATA_PIECE_BYTES + CW__DATA_HEADER_BYTES < 65536, "a frame's head is small");
 
-#define TEXT(literal) { literal, sizeof(literal) - 1 }
+#define TEXT(literal)                                                                                                  \
+	{                                                                                                              \
+		literal, sizeof(literal) - 1                                                                           \
+	}
 
 /* A decoder as the tables see it: does it take these bytes? */
 typedef int decoder(const void *data, size_t length);
@@ -644,7 +647,9 @@ static void data_headers(void **state)
 		{ "no pieces", { .type = CW__DATA_WRITE, .length = 1 }, CW_ERR_PROTOCOL },
 		{ "1025 pieces", { .type = CW__DATA_READ, .piece_count = 1025, .length = 1 }, CW_ERR_PROTOCOL },
 		{ "no bytes", { .type = CW__DATA_WRITE, .piece_count = 1 }, CW_ERR_PROTOCOL },
-		{ "too long", { .type = CW__DATA_READ, .piece_count = 1, .length = CW__DATA_PAYLOAD_MAX + 1 }, CW_ERR_PROTOCOL },
+		{ "too long",
+		  { .type = CW__DATA_READ, .piece_count = 1, .length = CW__DATA_PAYLOAD_MAX + 1 },
+		  CW_ERR_PROTOCOL },
 		{ "huge", { .type = CW__DATA_WRITE, .piece_count = 1, .length = UINT64_MAX }, CW_ERR_PROTOCOL },
 		{ "write with a status", { WRITE_HEADER, .status = -1 }, CW_ERR_PROTOCOL },
 		{ "done with payload", { .type = CW__DATA_DONE, .length = 1 }, CW_ERR_PROTOCOL },
