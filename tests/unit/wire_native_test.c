@@ -275,6 +275,29 @@ static void hello_of_a_later_version(void **state)
 	bytes[8] = (unsigned char)(bytes[8] + 5);
 	assert_int_equal(cw__hello_decode(bytes, length + 5, &back), CW_OK);
 	assert_int_equal(back.version, CW__NATIVE_VERSION + 1);
+	assert_int_equal(cw__hello_decode(bytes, length + 6, &back), CW_ERR_PROTOCOL);
+	assert_int_equal(cw__hello_decode(bytes, length + 4, &back), CW_ERR_PROTOCOL);
+}
+
+/* A name of 256 bytes that are all there, which no encoder of ours writes. */
+static void hello_with_a_long_name(void **state)
+{
+	struct cw__hello hello = sample_hello(0), back;
+	unsigned char bytes[CW__HELLO_MAX] = { 0 };
+	size_t length;
+
+	(void)state;
+	hello.name.length = 0;
+	length = cw__hello_encode(&hello, bytes, sizeof(bytes)) + 255;
+	for (unsigned name = 255; name <= 256; name++, length++) {
+		bytes[8] = (unsigned char)(length - CW__PREFIX_BYTES);
+		bytes[9] = (unsigned char)((length - CW__PREFIX_BYTES) >> 8);
+		bytes[136] = (unsigned char)name;
+		bytes[137] = (unsigned char)(name >> 8);
+		memset(bytes + 138, 'n', name);
+		memset(bytes + 138 + name, 0, 2);
+		assert_int_equal(cw__hello_decode(bytes, length, &back), name > 255 ? CW_ERR_PROTOCOL : CW_OK);
+	}
 }
 
 static void prefix_limits(void **state)
@@ -756,6 +779,7 @@ int main(void)
 		cmocka_unit_test(hello_round_trip),
 		cmocka_unit_test(hello_rules),
 		cmocka_unit_test(hello_of_a_later_version),
+		cmocka_unit_test(hello_with_a_long_name),
 		cmocka_unit_test(prefix_limits),
 		cmocka_unit_test(welcome_round_trip),
 		cmocka_unit_test(welcome_rules),
