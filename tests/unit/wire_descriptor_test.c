@@ -158,13 +158,32 @@ static void unfit_for_sending(void **state)
 	}
 }
 
+/* A document, a part of the line that refuses it (NULL = accepted), and the buffers that are listed. */
+struct document {
+	const char *name, *json, *why;
+	size_t buffers;
+};
+
+static void check_documents(const struct document *rows, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		struct cw__descriptor descriptor;
+		char why[200] = "";
+		int status = cw__descriptor_decode(rows[i].json, strlen(rows[i].json), &descriptor, why, sizeof(why));
+
+		if (status != (rows[i].why ? CW_ERR_PROTOCOL : CW_OK) || (rows[i].why && !strstr(why, rows[i].why)))
+			fail_msg("%s: %d, \"%s\"", rows[i].name, status, why);
+		if (status == CW_OK) {
+			assert_int_equal(descriptor.buffer_count, rows[i].buffers);
+			assert_true(descriptor.address_count <= 8);
+			cw__descriptor_free(&descriptor);
+		}
+	}
+}
+
 static void descriptors(void **state)
 {
-	static const struct {
-		const char *name, *json;
-		const char *why; /* a part of the line, NULL = accepted */
-		size_t buffers;
-	} rows[] = {
+	static const struct document rows[] = {
 		{ "least", HEAD "}", NULL, 0 },
 		{ "unknown members", HEAD ",\"x\":[{\"y\":1.5e3}],\"z\":null}", NULL, 0 },
 		{ "white space", " { \"name\" :\t\"h:1\" ,\r\n\"protocol\" : \"rdma\" } ", NULL, 0 },
@@ -217,6 +236,15 @@ static void descriptors(void **state)
 		{ "twice", HEAD ",\"name\":\"h\"}", "twice", 0 },
 		{ "twice by escape", HEAD ",\"n\\u0061me\":\"h\"}", "twice", 0 },
 		{ "twice inside", HEAD ",\"x\":[{\"a\":{\"b\":1},\"a\":2}]}", "twice", 0 },
+	};
+
+	(void)state;
+	check_documents(rows, COUNT(rows));
+}
+
+static void announcements(void **state)
+{
+	static const struct document rows[] = {
 		{ "announcement as text", HEAD ",\"x_causeway\":\"\"}", "\"x_causeway\"", 0 },
 		{ "announcement empty", HEAD ",\"x_causeway\":{}}", "x_causeway.version", 0 },
 		{ "announcement, version 0", HEAD ",\"x_causeway\":{\"version\":0}}", "x_causeway.version", 0 },
@@ -247,19 +275,7 @@ static void descriptors(void **state)
 	};
 
 	(void)state;
-	for (size_t i = 0; i < COUNT(rows); i++) {
-		struct cw__descriptor descriptor;
-		char why[200] = "";
-		int status = cw__descriptor_decode(rows[i].json, strlen(rows[i].json), &descriptor, why, sizeof(why));
-
-		if (status != (rows[i].why ? CW_ERR_PROTOCOL : CW_OK) || (rows[i].why && !strstr(why, rows[i].why)))
-			fail_msg("%s: %d, \"%s\"", rows[i].name, status, why);
-		if (status == CW_OK) {
-			assert_int_equal(descriptor.buffer_count, rows[i].buffers);
-			assert_true(descriptor.address_count <= 8);
-			cw__descriptor_free(&descriptor);
-		}
-	}
+	check_documents(rows, COUNT(rows));
 }
 
 /* The grammar itself, inside an object; NULL = accepted. */
@@ -455,6 +471,7 @@ int main(void)
 		cmocka_unit_test(announcement_round_trip),
 		cmocka_unit_test(unfit_for_sending),
 		cmocka_unit_test(descriptors),
+		cmocka_unit_test(announcements),
 		cmocka_unit_test(grammar),
 		cmocka_unit_test(depth),
 		cmocka_unit_test(notifications),
