@@ -38,8 +38,8 @@ def control(kind, body=b"", sequence=1, status=0):
     return struct.pack("<HHIQiI", kind, 0, len(body), sequence, status, 0) + body
 
 
-def record(location=b"cpu:0", offers=((b"shm", b"handle"), (b"tcp", b""))):
-    return struct.pack("<QQQQIIIiiI", 1 << 32 | 1, 0x1234567890ABCDEF, 0x7F0000000000, 1 << 21, 3, 0, 0, -1, 0,
+def record(location=b"cpu:0", offers=((b"shm", b"handle"), (b"tcp", b"")), address=0x7F0000000000, length=1 << 21):
+    return struct.pack("<QQQQIIIiiI", 1 << 32 | 1, 0x1234567890ABCDEF, address, length, 3, 0, 0, -1, 0,
                        len(offers)) + text(location) + b"".join(offer(*o) for o in offers)
 
 
@@ -84,9 +84,10 @@ SEEDS = {
                 control(4, struct.pack("<Q", 9) + text(b"h:1") + text(b"name") + struct.pack("<I", 3) + b"a\0b"),
                 control(5, text(b"shm") + struct.pack("<I", 2) + b"hi"), control(6, struct.pack("<QII2Q", 1, 2, 0, 7, 8)),
                 control(7, bytes(8), sequence=0), control(8, sequence=0), control(0x8004, status=-22)],
-    "region_record": [record(), record(b"", ()), record() + record(b"cpu:1")],
+    "region_record": [record(), record(b"", ()), record() + record(b"cpu:1"), record(address=2**64 - 10, length=10),
+                      record(address=2**64 - 9, length=10)],
     "data": [data(1, 1, [(4096, 10), (8192, 20)], 30), data(2, 0, [(4096, 1 << 20)], 1 << 20), data(3), data(3, status=-9),
-             data(4, length=30), data(4, status=-8)],
+             data(4, length=30), data(4, status=-8), data(2, 0, [(2**64 - 10, 10)], 10), data(2, 0, [(2**64 - 9, 10)], 10)],
     "classic_frame": [classic(1, REAL), classic(0, REPLY), classic(2, b'{"name":"","notify_msg":"success"}\n'), classic(3, b"{}\n"),
                       classic(None, REPLY), struct.pack("<QQB7s", 1 << 20, 0x7F0000000000, 0x81, b"padding"),
                       struct.pack("<QQB7x", 1, 4096, 0x80), struct.pack("<II", 0, 0x4D435456), struct.pack("<II", 1, 0x4D435456)],
