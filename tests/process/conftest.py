@@ -31,7 +31,7 @@ def peers(build_dir):
     started = []
 
     def start(name="127.0.0.1", **settings):
-        peer = Peer(build_dir / "bin/cwpeer", **settings)
+        peer = Peer([build_dir / "bin/cwpeer"], **settings)
         started.append(peer)
         return peer.open(name)
 

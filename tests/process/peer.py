@@ -41,11 +41,11 @@ class PeerError(Exception):
 
 
 class Peer:
-    """A running cwpeer. Commands are methods of the same name: peer.segment(segment="s", peer=name)."""
+    """A running process that answers commands, cwpeer above all. Commands are methods: peer.segment(segment="s", peer=name)."""
 
-    def __init__(self, program, environment=None, **settings):
+    def __init__(self, arguments, environment=None, stderr=None, **settings):
         self.settings = settings
-        self.process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+        self.process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, env=environment)
         self.pid = self.process.pid
         self.engine = None
         self._buffer = b""
@@ -62,10 +62,10 @@ class Peer:
         while b"\n" not in self._buffer:
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([self.process.stdout], [], [], left)[0]:
-                raise TimeoutError(f"cwpeer {self.pid} did not answer within {timeout} s")
+                raise TimeoutError(f"process {self.pid} did not answer within {timeout} s")
             data = os.read(self.process.stdout.fileno(), 1 << 16)
             if not data:
-                raise EOFError(f"cwpeer {self.pid} ended with {self.process.wait(5)}")
+                raise EOFError(f"process {self.pid} ended with {self.process.wait(5)}")
             self._buffer += data
         line, self._buffer = self._buffer.split(b"\n", 1)
         return json.loads(line)
@@ -133,8 +133,7 @@ class Peer:
     def stop(self):
         """SIGSTOP; returns when the process is stopped."""
         self.process.send_signal(signal.SIGSTOP)
-        while os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOWAIT).si_code != os.CLD_STOPPED:
-            pass
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOWAIT)
 
     def resume(self):
         self.process.send_signal(signal.SIGCONT)
