@@ -158,6 +158,8 @@ class ClassicTarget:
         self.probes = 0
         self.connections = []
         self.requests = []  # (flags, address, length) of each data header
+        self.gate = threading.Event()  # cleared = data requests stall after their header
+        self.gate.set()
         self._open = set()
         self._lock = threading.Lock()
         self._control = socket.create_server((host, 0))
@@ -169,6 +171,7 @@ class ClassicTarget:
             threading.Thread(target=self._accept, args=(server, serve), daemon=True).start()
 
     def close(self):
+        self.gate.set()
         with self._lock:
             sockets = [self._control, self._data, *self._open]
         for each in sockets:
@@ -250,6 +253,7 @@ class ClassicTarget:
                 return
             length, address, flags = DATA_HEADER.unpack(header)
             self.requests.append((flags, address, length))
+            self.gate.wait()
             # A version 1 engine compares the whole byte: it takes an acknowledged write for a read.
             acknowledged = self.version >= 2 and flags & ACKNOWLEDGED
             operation = flags & 0x7F if self.version >= 2 else flags
