@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
 SPDX = "SPDX-License-Identifier: Apache-2.0"
 PART_KINDS = ("transports", "platforms", "metadata")
+COLUMNS = 132
 FILE_LINES = 800
 FUNCTION_LINES = 100
 
@@ -126,13 +127,13 @@ def check_parts():
     found = []
     names = [path.name for kind in PART_KINDS for path in (ROOT / "src" / kind).glob("*") if path.is_dir()]
     literal = re.compile(r'"(' + "|".join(map(re.escape, names)) + r')(/[^"]*)?"') if names else None
-    include = re.compile(r'^\s*#\s*include\s*"((?:' + "|".join(PART_KINDS) + r')/([^/"]+)/[^"]+)"', re.M)
+    include = re.compile(r'^\s*#\s*include\s*["<]((?:' + "|".join(PART_KINDS) + r')/([^/">]+)/[^">]+)[">]', re.M)
     for path in sources(".c", ".h", under="src"):
         name, code = relative(path), without_comments(text_of(path))
         in_core = name.startswith("src/core/")
         if in_core and literal:
             found += [f'{name}: names the part "{match.group(1)}"' for match in literal.finditer(code)]
-        if in_core and re.search(r'#\s*include\s*"wire/', code):
+        if in_core and re.search(r'#\s*include\s*["<]wire/', code):
             found.append(f"{name}: the core includes a wire format")
         for match in include.finditer(code):
             folder = Path(match.group(1)).parts[0] + "/" + match.group(2)
@@ -147,6 +148,8 @@ def check_lengths():
         lines = text_of(path).splitlines()
         if len(lines) >= FILE_LINES:
             found.append(f"{relative(path)}: {len(lines)} lines, the limit is {FILE_LINES - 1}")
+        found += [f"{relative(path)}:{number}: {columns} columns, the limit is {COLUMNS}" for number, line in enumerate(lines, 1)
+                  if (columns := len(line.expandtabs(8))) > COLUMNS]
         if path.suffix != ".c":
             continue
         start = None
