@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The first program: two processes, one message. Start `hello` in one terminal; it prints its name. Start `hello NAME` in
- * another: it writes into the memory of the first and notifies it.
+ * The first program: two processes, one message. Start `hello` in one terminal; it prints its name. Start `hello NAME`
+ * in another: it writes into the memory of the first and notifies it.
  */
 #include <causeway/causeway.h>
 

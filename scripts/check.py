@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The checks of `./do check`: rows of CHECKS below, each a function that returns a list of complaints (empty = ok).
 
-Prints one line for each check and ends with a failure status when any failed. Arguments name the checks to run; none = all.
+Prints one line for each check and ends with a failure status when any failed. Arguments name the checks to run;
+none = all.
 """
 
 import os
@@ -17,16 +18,26 @@ ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
 SPDX = "SPDX-License-Identifier: Apache-2.0"
 PART_KINDS = ("transports", "platforms", "metadata")
-COLUMNS = 132
+COLUMNS = 120
 FILE_LINES = 800
-FUNCTION_LINES = 100
+FUNCTION_LINES = 99
 
 
 def run(command, timeout=120, **options):
     """Runs a command; returns (exit status, output). A timeout is a failure with a line that says so."""
     try:
-        done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              timeout=timeout, text=True, errors="replace", check=False, **options)
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=timeout,
+            text=True,
+            errors="replace",
+            check=False,
+            **options,
+        )
     except subprocess.TimeoutExpired as expired:
         output = expired.stdout or ""
         if isinstance(output, bytes):
@@ -76,7 +87,9 @@ def check_format():
     for path in sources(".c", ".h"):
         status, output = run(["clang-format", "--dry-run", "-Werror", str(path)])
         if status:
-            found.append(f"{relative(path)}: {output.count('clang-format-violations')} places; clang-format -i puts them right")
+            found.append(
+                f"{relative(path)}: {output.count('clang-format-violations')} places; clang-format -i puts them right"
+            )
     return found
 
 
@@ -123,7 +136,7 @@ def check_needed():
 
 
 def check_parts():
-    """The core names no part, and no part includes a header of another part."""
+    """The core names no part, no part includes another part, and the core sees the wire at its one seam only."""
     found = []
     names = [path.name for kind in PART_KINDS for path in (ROOT / "src" / kind).glob("*") if path.is_dir()]
     literal = re.compile(r'"(' + "|".join(map(re.escape, names)) + r')(/[^"]*)?"') if names else None
@@ -133,7 +146,7 @@ def check_parts():
         in_core = name.startswith("src/core/")
         if in_core and literal:
             found += [f'{name}: names the part "{match.group(1)}"' for match in literal.finditer(code)]
-        if in_core and re.search(r'#\s*include\s*["<]wire/', code):
+        if in_core and path.name != "control_ops.h" and re.search(r'#\s*include\s*["<]wire/', code):
             found.append(f"{name}: the core includes a wire format")
         for match in include.finditer(code):
             folder = Path(match.group(1)).parts[0] + "/" + match.group(2)
@@ -148,8 +161,11 @@ def check_lengths():
         lines = text_of(path).splitlines()
         if len(lines) >= FILE_LINES:
             found.append(f"{relative(path)}: {len(lines)} lines, the limit is {FILE_LINES - 1}")
-        found += [f"{relative(path)}:{number}: {columns} columns, the limit is {COLUMNS}" for number, line in enumerate(lines, 1)
-                  if (columns := len(line.expandtabs(8))) > COLUMNS]
+        found += [
+            f"{relative(path)}:{number}: {columns} columns, the limit is {COLUMNS}"
+            for number, line in enumerate(lines, 1)
+            if (columns := len(line.expandtabs(8))) > COLUMNS
+        ]
         if path.suffix != ".c":
             continue
         start = None
@@ -157,8 +173,10 @@ def check_lengths():
             if line == "{":
                 start = number
             elif line.startswith("}") and start is not None:
-                if number - start >= FUNCTION_LINES:
-                    found.append(f"{relative(path)}:{start}: function of {number - start} lines, the limit is {FUNCTION_LINES - 1}")
+                if number - start > FUNCTION_LINES:
+                    found.append(
+                        f"{relative(path)}:{start}: a function of {number - start} lines, the limit is {FUNCTION_LINES}"
+                    )
                 start = None
     return found
 
@@ -180,20 +198,30 @@ def check_words():
             if reminder.search(line):
                 found.append(f"{name}:{number}: {line.strip()}")
         if path.suffix in (".c", ".h"):
-            found += [f"{name}: {match.group()[:-1]}: the name says nothing" for match in vague_name.finditer(without_comments(text))]
+            found += [
+                f"{name}: {match.group()[:-1]}: the name says nothing"
+                for match in vague_name.finditer(without_comments(text))
+            ]
     return found
 
 
 def check_licences():
     names = (".c", ".h", ".def", ".map", ".py", ".sh", ".cmake", "CMakeLists.txt", "do", "run", ".clang-format")
-    return [f"{relative(path)}: no SPDX line at the top" for path in sources(*names)
-            if (path.suffix or path.name in names) and SPDX not in "\n".join(text_of(path).splitlines()[:2])]
+    return [
+        f"{relative(path)}: no SPDX line at the top"
+        for path in sources(*names)
+        if (path.suffix or path.name in names) and SPDX not in "\n".join(text_of(path).splitlines()[:2])
+    ]
 
 
 def check_covered():
     """Each public function is shown in a test, an example or a man page."""
     shown = "\n".join(text_of(path) for folder in ("tests", "examples", "man") for path in sources(under=folder))
-    return [f"{name} is in no test, example or man page" for name in public_functions() if not re.search(rf"\b{name}\b", shown)]
+    return [
+        f"{name} is in no test, example or man page"
+        for name in public_functions()
+        if not re.search(rf"\b{name}\b", shown)
+    ]
 
 
 def check_settings():
@@ -214,13 +242,20 @@ def sanitized(preset, **environment):
     found = build(preset)
     if found:
         return found
-    return complaints(["ctest", "--test-dir", f"build/{preset}", "-j2", "--output-on-failure", "--no-tests=error"], timeout=1200,
-                      lines=120, env={**os.environ, **environment})
+    return complaints(
+        ["ctest", "--test-dir", f"build/{preset}", "-j2", "--output-on-failure", "--no-tests=error"],
+        timeout=1200,
+        lines=120,
+        env={**os.environ, **environment},
+    )
 
 
 def check_asan():
-    return sanitized("asan", ASAN_OPTIONS="detect_stack_use_after_return=1:strict_string_checks=1",
-                     UBSAN_OPTIONS="print_stacktrace=1")
+    return sanitized(
+        "asan",
+        ASAN_OPTIONS="detect_stack_use_after_return=1:strict_string_checks=1",
+        UBSAN_OPTIONS="print_stacktrace=1",
+    )
 
 
 def check_tsan():
@@ -286,7 +321,7 @@ def main(names):
             print(f"    {line}", flush=True)
         if found:
             failed.append(name)
-    print(f"checks: {len(names or CHECKS) - len(failed)} ok, {len(failed)} failed{': ' if failed else ''}{', '.join(failed)}")
+    print(f"checks: {len(names or CHECKS) - len(failed)} ok, {len(failed)} failed {' '.join(failed)}".rstrip())
     return 1 if failed else 0
 
 

@@ -68,7 +68,10 @@ def main():
     if "--check" in sys.argv[1:]:
         if PAGE.exists() and PAGE.read_text(encoding="utf-8") == page:
             return 0
-        print("man/causeway-settings.7 is not what src/core/settings.def gives; run scripts/settings_page.py", file=sys.stderr)
+        print(
+            "man/causeway-settings.7 is not what src/core/settings.def gives; run scripts/settings_page.py",
+            file=sys.stderr,
+        )
         return 1
     PAGE.write_text(page, encoding="utf-8")
     return 0

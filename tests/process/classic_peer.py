@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Mooncake engine that runs TCP, as far as its peers can see: both roles, in plain Python, written from the description of the wire.
+"""A Mooncake engine that runs TCP, as its peers see it: both roles, in plain Python, from the description of the wire.
 
-ClassicTarget serves a control port and a data port. The functions below it are an initiator. docs/protocol.md, "Classic".
+ClassicTarget serves a control port and a data port. The functions above it are an initiator. docs/protocol.md,
+"Classic".
 """
 
 import contextlib
@@ -147,7 +148,7 @@ def read(connection, address, length, version=2):
 class ClassicTarget:
     """Serves buffers, a dict of address -> bytearray, until close(). What came is in notes, requests and connections.
 
-    version is what the descriptor says; 1 leaves tcp_proto_version out, as old engines do, and such a target knows no acknowledgement.
+    version is what the descriptor says; 1 leaves tcp_proto_version out, as old engines do, and knows no acknowledgement.
     """
 
     def __init__(self, buffers, version=2, host="127.0.0.1", extra=None):
@@ -191,7 +192,9 @@ class ClassicTarget:
             "protocol": "tcp",
             "tcp_data_port": self.data_port,
             "timestamp": datetime.datetime.now().strftime("%Y-%m-%d %H:%M:%S.%f"),
-            "buffers": [{"name": self.name, "addr": address, "length": len(data)} for address, data in self.buffers.items()],
+            "buffers": [
+                {"name": self.name, "addr": address, "length": len(data)} for address, data in self.buffers.items()
+            ],
         }
         if self.version >= 2:
             document["tcp_proto_version"] = self.version
@@ -234,8 +237,15 @@ class ClassicTarget:
             return {"status": "success"}
         if kind in (CONNECTION, None):
             self.connections.append(document)
-            return {"local_gid": "", "local_lid": 0, "local_nic_path": "", "payload": "", "peer_nic_path": "", "qp_num": [],
-                    "reply_msg": ""}
+            return {
+                "local_gid": "",
+                "local_lid": 0,
+                "local_nic_path": "",
+                "payload": "",
+                "peer_nic_path": "",
+                "qp_num": [],
+                "reply_msg": "",
+            }
         raise ValueError(f"unknown type {kind}")
 
     def _range(self, address, length):

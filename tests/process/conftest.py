@@ -42,13 +42,20 @@ def peers(build_dir):
 
 @pytest.fixture
 def run(build_dir):
-    """Runs a program of the build to its end: run("causeway", "config", timeout=10) -> CompletedProcess with text output."""
+    """Runs a program of the build to its end: run("causeway", "config", timeout=10) -> CompletedProcess."""
 
     def run_bounded(program, *arguments, timeout=60, **options):
         path = build_dir / "bin" / program
         options.setdefault("env", os.environ)
-        return subprocess.run([path, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout,
-                              check=False, **options)
+        return subprocess.run(
+            [path, *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            **options,
+        )
 
     return run_bounded
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The fixture `wheels`: real Mooncake engines from PyPI, each in a process of its own (wheel_peer.py).
 
-The wheel is installed once into ${XDG_CACHE_HOME:-~/.cache}/causeway/mooncake-venv. Where it cannot be had the tests are skipped.
+The wheel is installed once into ${XDG_CACHE_HOME:-~/.cache}/causeway/mooncake-venv. Where it cannot be had the tests
+are skipped.
 """
 
 import fcntl
@@ -25,7 +26,9 @@ def last_line(text):
 def command(arguments, timeout):
     """Runs to the end; returns the reason of a failure, or None."""
     try:
-        done = subprocess.run(arguments, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False)
+        done = subprocess.run(
+            arguments, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
     return None if done.returncode == 0 else last_line(done.stderr or done.stdout)
@@ -43,7 +46,8 @@ def wheel_python():
         fcntl.flock(lock, fcntl.LOCK_EX)
         if command(imports, 60) is not None:
             reason = command([sys.executable, "-m", "venv", "--clear", environment], 120) or command(
-                [python, "-m", "pip", "install", "--quiet", PACKAGE], 600)
+                [python, "-m", "pip", "install", "--quiet", PACKAGE], 600
+            )
             if reason:
                 pytest.skip(f"{PACKAGE} cannot be installed: {reason}")
         reason = command(imports, 60)

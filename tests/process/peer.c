@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cwpeer: an engine that a test drives from outside. Each line on stdin is a JSON object whose member "do" names a command of
- * the table at the end (those about memory are in peer_memory.c). Each is answered by one line of JSON with at least "status"
- * (0 = success), its "name" and a "text". Uses the public interface only. tests/process/peer.py is the other end.
+ * cwpeer: an engine that a test drives from outside. Each line on stdin is a JSON object whose member "do" names a
+ * command of the table at the end (those about memory are in peer_memory.c). Each is answered by one line of JSON with
+ * at least "status" (0 = success), its "name" and a "text". Uses the public interface only. tests/process/peer.py is
+ * the other end.
  */
 #include "peer.h"
 
@@ -318,8 +319,8 @@ static uint64_t *indices_of(struct json_object *in, const char *key, uint64_t *c
 	return indices;
 }
 
-/* Without "page_size" one plain range of "length" bytes; with it, the pages that "local_pages" and "remote_pages" name. The index
- * arrays are the caller's to free through the vectors. */
+/* Without "page_size" one plain range of "length" bytes; with it, the pages that "local_pages" and "remote_pages" name.
+ * The index arrays are the caller's to free through the vectors. */
 static int request_from(struct json_object *in, struct cw_request *request)
 {
 	struct memory *memory = memory_of(in);
@@ -358,7 +359,8 @@ static void requests_free(struct cw_request *requests, size_t count)
 	free(requests);
 }
 
-/* "requests" is an array; "repeat" submits the whole of it so many times in one batch, to keep a peer busy with little memory. */
+/* "requests" is an array; "repeat" submits the whole of it so many times in one batch, to keep a peer busy with little
+ * memory. */
 static int requests_from(struct json_object *in, struct cw_request **requests_out, size_t *count_out)
 {
 	uint64_t repeat = number_of(in, "repeat", 1), rows;

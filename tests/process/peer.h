@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the files of cwpeer share: reading a command's members, writing those of its answer, and the memory it moves. Not for anything
- * else; start at peer.c.
+ * What the files of cwpeer share: reading a command's members, writing those of its answer, and the memory it moves.
+ * Not for anything else; start at peer.c.
  */
 #ifndef TESTS_PROCESS_PEER_H
 #define TESTS_PROCESS_PEER_H

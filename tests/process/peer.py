@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tests' end of cwpeer (peer.c): one engine in one process, driven by method calls, killed at the end of the test."""
+"""The tests' end of cwpeer (peer.c): one engine in one process, driven by method calls, gone after the test."""
 
 import functools
 import json
@@ -41,11 +41,13 @@ class PeerError(Exception):
 
 
 class Peer:
-    """A running process that answers commands, cwpeer above all. Commands are methods: peer.segment(segment="s", peer=name)."""
+    """A process that answers commands, cwpeer above all. Commands are methods: peer.segment(segment="s", peer=name)."""
 
     def __init__(self, arguments, environment=None, stderr=None, **settings):
         self.settings = settings
-        self.process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, env=environment)
+        self.process = subprocess.Popen(
+            arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, env=environment
+        )
         self.pid = self.process.pid
         self.engine = None
         self._buffer = b""

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cwpeer's memory: allocating, mapping, registering and revoking it, and what is in it. Contents are patterns that depend on a seed and
- * a position, so that a test can say which bytes must be where; peer.py computes the same.
+ * cwpeer's memory: allocating, mapping, registering and revoking it, and what is in it. Contents are patterns that
+ * depend on a seed and a position, so that a test can say which bytes must be where; peer.py computes the same.
  */
 #include "peer.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A clean run from end to end: two engines in one process, memory, a segment, a write and a read with a notification, and everything given
- * back. It must print nothing, neither from here nor from the library; `./do check quiet` looks.
+ * A clean run from end to end: two engines in one process, memory, a segment, a write and a read with a notification,
+ * and everything given back. It must print nothing, neither from here nor from the library; `./do check quiet` looks.
  */
 #include <causeway/causeway.h>
 

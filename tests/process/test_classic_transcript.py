@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Our engine against a Mooncake engine that is a description come alive (classic_peer.py), at either end. No wheel is needed."""
+"""Our engine against a Mooncake engine made from a description (classic_peer.py), at either end. Needs no wheel."""
 
 import socket
 import struct
@@ -78,8 +78,14 @@ def test_initiator_batch_over_two_buffers(peers, version):
         peer = initiator(peers, mooncake, 128 * 4097)
         peer.fill(memory="m", seed=3)
         requests = [
-            {"op": "write", "segment": "s", "memory": "m", "offset": i * 4097, "length": 4097,
-             "remote": (BASE if i % 2 else other) + i * 4099}
+            {
+                "op": "write",
+                "segment": "s",
+                "memory": "m",
+                "offset": i * 4097,
+                "length": 4097,
+                "remote": (BASE if i % 2 else other) + i * 4099,
+            }
             for i in range(128)
         ]
         assert peer.batch(requests)["state"] == "COMPLETED"
@@ -94,8 +100,15 @@ def test_initiator_pages(peers):
         peer = initiator(peers, mooncake, page * count)
         peer.fill(memory="m", seed=4)
         there = [(7 * i) % count for i in range(count)]
-        request = {"op": "write", "segment": "s", "memory": "m", "remote": BASE, "page_size": page,
-                   "local_pages": list(range(count)), "remote_pages": there}
+        request = {
+            "op": "write",
+            "segment": "s",
+            "memory": "m",
+            "remote": BASE,
+            "page_size": page,
+            "local_pages": list(range(count)),
+            "remote_pages": there,
+        }
         assert peer.batch([request])["state"] == "COMPLETED"
         for here, place in enumerate(there):
             assert bytes(mooncake.buffers[BASE][place * page : (place + 1) * page]) == pattern(4, page, here * page)
@@ -160,8 +173,16 @@ def test_initiator_ignores_unknown_members(peers):
         assert peer.transfer("write", "s", "m", BASE)["state"] == "COMPLETED"
 
 
-@pytest.mark.parametrize("extra", [{"tcp_data_port": "x"}, {"buffers": [{"name": "n", "addr": "abc", "length": 1}]},
-                                   {"buffers": 3}, {"protocol": 7}, {"buffers": [{"name": "n", "addr": -1, "length": 4}]}])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"tcp_data_port": "x"},
+        {"buffers": [{"name": "n", "addr": "abc", "length": 1}]},
+        {"buffers": 3},
+        {"protocol": 7},
+        {"buffers": [{"name": "n", "addr": -1, "length": 4}]},
+    ],
+)
 def test_initiator_survives_a_wrong_descriptor(peers, extra):
     with classic.ClassicTarget({BASE: bytearray(100)}, extra=extra) as mooncake:
         peer = peers()
@@ -197,15 +218,19 @@ def test_target_describes_itself(peers):
     assert descriptor["protocol"] == "tcp"
     assert descriptor["tcp_proto_version"] == 2
     assert isinstance(descriptor["timestamp"], str)
-    assert [(row["name"], row["addr"], row["length"]) for row in descriptor["buffers"]] == [(peer.engine, address, 1000)]
+    assert [(row["name"], row["addr"], row["length"]) for row in descriptor["buffers"]] == [
+        (peer.engine, address, 1000)
+    ]
 
 
 def test_target_serves_pipelined_requests_of_both_versions(peers):
     peer, address = target(peers, 300)
     with classic.data_connection(classic.describe(peer.engine)) as connection:
         connection.sendall(
-            classic.DATA_HEADER.pack(100, address, 0x81) + pattern(1, 100)
-            + classic.DATA_HEADER.pack(100, address + 100, 0x01) + pattern(2, 100)
+            classic.DATA_HEADER.pack(100, address, 0x81)
+            + pattern(1, 100)
+            + classic.DATA_HEADER.pack(100, address + 100, 0x01)
+            + pattern(2, 100)
             + classic.DATA_HEADER.pack(200, address, 0x80)
             + classic.DATA_HEADER.pack(100, address + 100, 0x00)
         )
@@ -227,8 +252,9 @@ def test_target_ignores_padding_and_takes_unknown_operations_for_reads(peers):
 @pytest.mark.parametrize("shift, length", [(-1, 10), (991, 10), (0, 0), (0, 1001), (0, 2**64 - 1), (0, 2**63)])
 def test_target_refuses_what_is_not_in_a_region(peers, version, shift, length):
     peer, address = target(peers, 1000)
-    with classic.data_connection(classic.describe(peer.engine)) as connection, pytest.raises(
-        (classic.Rejected, ConnectionResetError)
+    with (
+        classic.data_connection(classic.describe(peer.engine)) as connection,
+        pytest.raises((classic.Rejected, ConnectionResetError)),
     ):
         connection.sendall(classic.DATA_HEADER.pack(length, address + shift, 0x80 if version == 2 else 0))
         if version == 2:
@@ -272,23 +298,41 @@ def test_target_is_notified_and_probed(peers):
 @pytest.mark.parametrize("kind", [classic.CONNECTION, None])
 def test_target_answers_connection_and_old_style_frames(peers, kind):
     peer, _ = target(peers, 100)
-    asked = {"local_nic_path": "a@b", "peer_nic_path": f"{peer.engine}@c", "payload": "", "qp_num": [1, 2], "local_lid": 0,
-             "local_gid": "", "reply_msg": ""}
+    asked = {
+        "local_nic_path": "a@b",
+        "peer_nic_path": f"{peer.engine}@c",
+        "payload": "",
+        "qp_num": [1, 2],
+        "local_lid": 0,
+        "local_gid": "",
+        "reply_msg": "",
+    }
     answer = classic.ask(peer.engine, kind, asked)
-    assert set(answer) >= {"local_gid", "local_lid", "local_nic_path", "payload", "peer_nic_path", "qp_num", "reply_msg"}
+    assert set(answer) >= {
+        "local_gid",
+        "local_lid",
+        "local_nic_path",
+        "payload",
+        "peer_nic_path",
+        "qp_num",
+        "reply_msg",
+    }
     assert answer["qp_num"] == []
 
 
-@pytest.mark.parametrize("kind, body", [
-    (classic.NOTIFY, b'{"name":[1],"notify_msg":"x"}'),
-    (classic.NOTIFY, b"[1]"),
-    (classic.CONNECTION, b'{"qp_num":["x"]}'),
-    (classic.CONNECTION, b'{"payload":{}}'),
-    (classic.CONNECTION, b"[" * 200_000),
-    (classic.METADATA, b"\xff\xfe"),
-    (0x7E, b"{}"),
-    (0x90, b"{}"),
-])
+@pytest.mark.parametrize(
+    "kind, body",
+    [
+        (classic.NOTIFY, b'{"name":[1],"notify_msg":"x"}'),
+        (classic.NOTIFY, b"[1]"),
+        (classic.CONNECTION, b'{"qp_num":["x"]}'),
+        (classic.CONNECTION, b'{"payload":{}}'),
+        (classic.CONNECTION, b"[" * 200_000),
+        (classic.METADATA, b"\xff\xfe"),
+        (0x7E, b"{}"),
+        (0x90, b"{}"),
+    ],
+)
 def test_target_survives_malformed_control_messages(peers, kind, body):
     peer, _ = target(peers, 100)
     with socket.create_connection(classic.split(peer.engine), classic.TIMEOUT) as connection:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Death and time: peers that are killed, stopped and restarted, batches that are canceled, regions that go away under traffic.
+"""Death and time: peers killed, stopped and restarted, batches canceled, regions that go away under traffic.
 
-Every batch must end by its deadline plus the grace time, say what can be promised about both sides, and keep that promise; each case
-looks at the bytes.
+Every batch must end by its deadline plus the grace time, say what can be promised about both sides, and keep that
+promise; each case looks at the bytes.
 """
 
 import time

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Our engine and a real Mooncake engine (the wheel that is in production), each as initiator and as target of the other."""
+"""Our engine and a real Mooncake engine (the released wheel), each as initiator and as target of the other."""
 
 import pytest
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.timeout(700)
 
 @pytest.fixture
 def pair(peers, wheels):
-    """(ours, theirs, their address, our address): one of each, memory "m" registered at odd addresses, ours has theirs open as "s"."""
+    """(ours, theirs, their address, our address): memory "m" at odd addresses; ours has theirs open as "s"."""
     ours, theirs = peers(), wheels()
     addresses = []
     for peer, skew in ((theirs, 3), (ours, 5)):
@@ -52,8 +52,10 @@ def test_they_write_and_read(pair):
 def test_we_send_batches(pair):
     ours, theirs, there, _ = pair
     ours.fill(memory="m", seed=1)
-    requests = [{"op": "write", "segment": "s", "memory": "m", "offset": i * 5001, "length": 4999, "remote": there + i * 5003}
-                for i in range(128)]
+    requests = [
+        {"op": "write", "segment": "s", "memory": "m", "offset": i * 5001, "length": 4999, "remote": there + i * 5003}
+        for i in range(128)
+    ]
     assert ours.batch(requests)["state"] == "COMPLETED"
     for i in range(128):
         assert theirs.compare(memory="m", seed=1, offset=i * 5003, length=4999, position=i * 5001)["different"] == 0
@@ -63,8 +65,14 @@ def test_they_send_batches(pair):
     ours, theirs, _, here = pair
     theirs.fill(memory="m", seed=1)
     for op in ("write", "read"):
-        answer = theirs.transfer_many(op=op, peer=ours.engine, memory="m", offsets=[i * 5001 for i in range(128)],
-                                      remotes=[here + i * 5003 for i in range(128)], lengths=[4999] * 128)
+        answer = theirs.transfer_many(
+            op=op,
+            peer=ours.engine,
+            memory="m",
+            offsets=[i * 5001 for i in range(128)],
+            remotes=[here + i * 5003 for i in range(128)],
+            lengths=[4999] * 128,
+        )
         assert answer["result"] == 0
     for i in range(128):
         assert ours.compare(memory="m", seed=1, offset=i * 5003, length=4999, position=i * 5001)["different"] == 0
@@ -73,7 +81,10 @@ def test_they_send_batches(pair):
 
 def test_we_notify_and_probe(pair):
     ours, theirs, there, _ = pair
-    assert ours.transfer("write", "s", "m", there, 1000, notify={"name": "layer", "data": "seventeen"})["state"] == "COMPLETED"
+    assert (
+        ours.transfer("write", "s", "m", there, 1000, notify={"name": "layer", "data": "seventeen"})["state"]
+        == "COMPLETED"
+    )
     ours.notify(segment="s", name="alone", data="by itself", timeout_ms=5000)
     assert theirs.notes(count=2)["notes"] == [["layer", "seventeen"], ["alone", "by itself"]]
     ours.probe(segment="s", timeout_ms=5000)
@@ -82,7 +93,9 @@ def test_we_notify_and_probe(pair):
 def test_they_notify_and_probe(pair):
     ours, theirs, _, here = pair
     assert theirs.first_address(peer=ours.engine)["address"] == here
-    answer = theirs.write_and_notify(peer=ours.engine, memory="m", remote=here, length=1000, name="layer", text="seventeen")
+    answer = theirs.write_and_notify(
+        peer=ours.engine, memory="m", remote=here, length=1000, name="layer", text="seventeen"
+    )
     assert answer["result"] == 0
     event = ours.wait_for_event(kind="NOTIFY")
     assert (event["name"], event["data"]) == ("layer", "seventeen")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs inside the environment that has the Mooncake wheel: its engine, driven like cwpeer by lines of JSON (see peer.py).
+"""Runs where the Mooncake wheel is installed: its engine, driven like cwpeer by lines of JSON (see peer.py).
 
-The wheel's own log goes to stderr. Commands are the methods of Wheel; an integer that the wheel returned is in "result".
+The wheel's own log goes to stderr. Commands are the methods of Wheel; what the wheel returned is in "result".
 """
 
 import ctypes
