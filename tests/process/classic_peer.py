@@ -148,7 +148,7 @@ def read(connection, address, length, version=2):
 class ClassicTarget:
     """Serves buffers, a dict of address -> bytearray, until close(). What came is in notes, requests and connections.
 
-    version is what the descriptor says; 1 leaves tcp_proto_version out, as old engines do, and knows no acknowledgement.
+    version is what the descriptor says; 1 leaves tcp_proto_version out, as old engines do, and cannot acknowledge.
     """
 
     def __init__(self, buffers, version=2, host="127.0.0.1", extra=None):
