@@ -17,7 +17,7 @@
 #include <util/clock.h>
 #include <util/list.h>
 
-#define CW__REPLIES_MAX (1024u * 1024)      /* unsent bytes of replies above which requests are not read */
+#define CW__REPLIES_MAX (1024u * 1024)       /* unsent bytes of replies above which requests are not read */
 #define CW__REQUESTS_MAX (64u * 1024 * 1024) /* unsent bytes of requests on one link */
 
 /* ------------------------------------------------------------------------------------ stream.c */
@@ -107,8 +107,8 @@ struct cw__control {
 	struct cw_host *host;
 	struct cw_loop *loop;
 	struct cw_io listener;
-	int listening; /* the listener is watched */
-	struct cw_timer pause;   /* accepting stopped for lack of descriptors */
+	int listening;         /* the listener is watched */
+	struct cw_timer pause; /* accepting stopped for lack of descriptors */
 	struct cw_task start;
 	struct cw__list connections;  /* cw__connection.node */
 	struct cw__list unidentified; /* cw__connection.unidentified_node, oldest first */
@@ -121,8 +121,8 @@ struct cw__control {
 	struct cw__list gone;       /* cw__gone.node; any thread */
 	int gone_posted;
 	struct cw_task gone_task;
-	struct cw__list handovers;  /* cw__handover.node */
-	struct cw__list links;      /* cw__link.node; any thread */
+	struct cw__list handovers; /* cw__handover.node */
+	struct cw__list links;     /* cw__link.node; any thread */
 };
 
 /* An accepted connection. */
@@ -167,10 +167,10 @@ struct cw__dial {
 	struct cw__list node; /* the owner's */
 	void *owner;          /* the owner's */
 	struct cw__target target;
-	int native;    /* the reply starts with magic and length; else with a classic length */
+	int native; /* the reply starts with magic and length; else with a classic length */
 	int connected;
 	size_t reply_max, wanted;
-	int error;     /* errno behind a failure, or 0 */
+	int error; /* errno behind a failure, or 0 */
 	/* Once, on the loop; may free the dial. CW_OK: the whole reply is in the stream. ERR_CONNECT, ERR_PEER_DOWN (connected, but no reply came),
 	 * ERR_PROTOCOL (a bad length), ERR_NO_MEMORY. */
 	void (*done)(struct cw__dial *dial, int status);
@@ -207,19 +207,19 @@ struct cw__link {
 	uint64_t timeout;
 	struct cw__list node; /* control->links; control->lock */
 	struct cw_task start;
-	int start_posted;     /* control->lock is not needed: cleared on the loop */
-	unsigned entered;     /* callbacks of this link that run now */
+	int start_posted; /* control->lock is not needed: cleared on the loop */
+	unsigned entered; /* callbacks of this link that run now */
 	int closed;
 
 	enum cw__link_phase phase;
-	int described;        /* descriptor counts */
-	int was_up;           /* target and info count, too */
-	int refetched;        /* this reconnection looked at the descriptor already */
-	int failure;          /* the most telling failure of this attempt */
+	int described; /* descriptor counts */
+	int was_up;    /* target and info count, too */
+	int refetched; /* this reconnection looked at the descriptor already */
+	int failure;   /* the most telling failure of this attempt */
 	char failure_text[200];
 	struct cw__target given[CW__TARGETS_MAX]; /* from the name */
 	size_t given_count;
-	struct cw__target race[CW__TARGETS_MAX];  /* to be tried now, best first */
+	struct cw__target race[CW__TARGETS_MAX]; /* to be tried now, best first */
 	size_t race_count, race_next;
 	struct cw__list dials;    /* cw__dial.node: racing now */
 	struct cw_timer stagger;  /* the next one starts */
@@ -231,10 +231,10 @@ struct cw__link {
 	struct cw__welcome welcome;
 	struct cw__link_info info;
 
-	struct cw__stream stream; /* the native connection */
-	uint64_t sequence;        /* of the last request */
+	struct cw__stream stream;                     /* the native connection */
+	uint64_t sequence;                            /* of the last request */
 	struct cw__list pending[CW__PENDING_BUCKETS]; /* cw__pending.node, by sequence */
-	struct cw__list spare;    /* cw__pending.node: to be used again */
+	struct cw__list spare;                        /* cw__pending.node: to be used again */
 	unsigned spare_count;
 	struct cw__list exchanges; /* cw__exchange.dial.node */
 };

@@ -104,8 +104,8 @@ static int failure_rank(int status)
 	}
 }
 
-__attribute__((format(printf, 4, 5))) static void
-failure_note(struct cw__link *link, int status, const struct cw__target *target, const char *format, ...)
+__attribute__((format(printf, 4, 5))) static void failure_note(struct cw__link *link, int status,
+							       const struct cw__target *target, const char *format, ...)
 {
 	va_list arguments;
 	int used;
@@ -231,8 +231,7 @@ static void greet_begin(struct cw__link *link, const struct cw__target *first)
 	link->race[0] = proven;
 	link->race_count = 1;
 	for (unsigned i = 0; i < link->descriptor.address_count; i++)
-		link->race_count =
-			cw__targets_resolve(link->descriptor.addresses[i], 1, link->race, link->race_count);
+		link->race_count = cw__targets_resolve(link->descriptor.addresses[i], 1, link->race, link->race_count);
 	link->race_next = 0;
 	link->failure = CW_OK;
 	/* By the timer, so that no caller of this link is called back before its own call returned. */
@@ -256,8 +255,8 @@ static int descriptor_take(struct cw__link *link, struct cw__dial *dial)
 	}
 	status = cw__descriptor_decode(json, length, &descriptor, why, sizeof(why));
 	if (status) {
-		failure_note(link, status, &dial->target, "bad descriptor: %s", status == CW_ERR_PROTOCOL ? why :
-					  cw_strerror(status));
+		failure_note(link, status, &dial->target, "bad descriptor: %s",
+			     status == CW_ERR_PROTOCOL ? why : cw_strerror(status));
 		return status;
 	}
 	if (!descriptor.native)
@@ -470,8 +469,7 @@ void cw__link_close(struct cw__link *link)
 
 void cw__link_retry(struct cw__link *link)
 {
-	if (link->closed || link->start_posted || link->phase == CW__LINK_FETCHING ||
-	    link->phase == CW__LINK_GREETING)
+	if (link->closed || link->start_posted || link->phase == CW__LINK_FETCHING || link->phase == CW__LINK_GREETING)
 		return;
 	if (link->phase == CW__LINK_UP && !link->info.classic)
 		return;

@@ -123,8 +123,8 @@ static int connection_output(struct cw__connection *connection)
 	/* Whole requests may wait in the input since the output was full: no event of the socket tells of them. */
 	if (crowded && cw__stream_unsent(stream) <= CW__REPLIES_MAX)
 		stream->again = 1;
-	stream->reading = connection->finishing ? connection->half_closed :
-						  cw__stream_unsent(stream) <= CW__REPLIES_MAX;
+	stream->reading =
+		connection->finishing ? connection->half_closed : cw__stream_unsent(stream) <= CW__REPLIES_MAX;
 	return cw__stream_update(stream);
 }
 
@@ -181,9 +181,9 @@ static void connection_start(struct cw__control *control, int fd)
 	connection = control->connection_count < control->connections_max ? calloc(1, sizeof(*connection)) : NULL;
 	if (!connection) {
 		control->host->ops->log(control->host, CW_LOG_WARN, "control: connection refused: %s",
-					control->connection_count < control->connections_max ?
-						"out of memory" :
-						"control/max_connections are open");
+					control->connection_count < control->connections_max
+						? "out of memory"
+						: "control/max_connections are open");
 		close(fd);
 		return;
 	}
@@ -259,7 +259,8 @@ static void listener_start(struct cw_task *task)
 	struct cw_host *host = control->host;
 
 	if (host->ops->io_add(control->loop, &control->listener))
-		host->ops->log(host, CW_LOG_ERROR, "control: the listener cannot be watched: nobody can reach this engine");
+		host->ops->log(host, CW_LOG_ERROR,
+			       "control: the listener cannot be watched: nobody can reach this engine");
 	else
 		control->listening = 1;
 }

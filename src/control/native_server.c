@@ -330,8 +330,7 @@ void cw__native_gone(struct cw_task *task)
 		/* The list changes on this loop only, so it needs no lock to be read here. */
 		cw__list_each(node, &control->initiators)
 		{
-			struct cw__connection *connection =
-				cw__container(node, struct cw__connection, initiator_node);
+			struct cw__connection *connection = cw__container(node, struct cw__connection, initiator_node);
 
 			if (cw__stream_unsent(&connection->stream) > PUSHES_MAX ||
 			    frame_write(connection, CW__CONTROL_REGION_GONE, 0, CW_OK, body, sizeof(body)))

@@ -187,8 +187,9 @@ static void link_serve(struct cw__link *link)
 	if (!status)
 		status = cw__stream_fill(stream, frame_until(stream));
 	if (status) {
-		const char *text = status == CW_ERR_IO ? strerror_r(errno, cause, sizeof(cause)) :
-				   status == CW_ERR_CLOSED ? "it closed the connection" : cw_strerror(status);
+		const char *text = status == CW_ERR_IO       ? strerror_r(errno, cause, sizeof(cause))
+				   : status == CW_ERR_CLOSED ? "it closed the connection"
+							     : cw_strerror(status);
 
 		snprintf(why, sizeof(why), "connection lost: %s", text);
 		cw__link_lost(link, CW_ERR_PEER_DOWN, why);

@@ -28,8 +28,8 @@ int cw__target_set(struct cw__target *target, const struct sockaddr *address, so
 		return CW_ERR_ADDRESS;
 	if (getnameinfo(address, length, target->host, sizeof(target->host), NULL, 0, NI_NUMERICHOST))
 		return CW_ERR_ADDRESS;
-	return cw__address_format(target->host, target->port, target->text, sizeof(target->text)) ? CW_OK :
-												    CW_ERR_ADDRESS;
+	return cw__address_format(target->host, target->port, target->text, sizeof(target->text)) ? CW_OK
+												  : CW_ERR_ADDRESS;
 }
 
 static int target_known(const struct cw__target *targets, size_t count, const struct cw__target *target)
