@@ -170,26 +170,28 @@ static int64_t send_payload(struct classic_served *served)
 	return moved;
 }
 
-/* One step of what the connection does now. Bytes moved, 0 = something else comes next, ERR_AGAIN or the end. */
-static int64_t step(struct classic_served *served)
+/* One step of what the connection does now. Bytes moved; 0 = something else comes next; ERR_AGAIN (also for lack of budget),
+ * ERR_BUSY or the end. */
+static int64_t step(struct classic_served *served, int64_t budget)
 {
 	int status;
 
 	switch (served->stage) {
 	case STAGE_HEADER:
 		status = take_request(served);
-		if (status == CW_ERR_AGAIN)
+		if (status == CW_ERR_AGAIN && budget > 0)
 			return cw__input_fill(&served->input, &served->stream);
 		return status;
 	case STAGE_LANDING:
-		return take_payload(served);
+		/* The buffer is always emptied: no event would come for what is in it. */
+		return budget > 0 || cw__input_have(&served->input) ? take_payload(served) : CW_ERR_AGAIN;
 	case STAGE_SENDING:
 		if (send_statuses(served))
 			return CW_ERR_IO;
-		return served->blocked ? CW_ERR_AGAIN : send_payload(served);
+		return served->blocked || budget <= 0 ? CW_ERR_AGAIN : send_payload(served);
 	case STAGE_REFUSED:
 	default:
-		return cw__input_drop(&served->input, &served->stream, UINT64_MAX);
+		return budget > 0 ? cw__input_drop(&served->input, &served->stream, UINT64_MAX) : CW_ERR_AGAIN;
 	}
 }
 
@@ -218,31 +220,28 @@ static void ready(struct cw_io *io, uint32_t events)
 {
 	struct classic_served *served = cw__container(io, struct classic_served, io);
 	int64_t budget = CW__TCP_VISIT;
-	int64_t moved = 0;
+	int64_t moved;
 
 	if (events & ~(uint32_t)EPOLLIN)
 		served->blocked = 0;
 	if (events & ~(uint32_t)EPOLLOUT)
 		served->input.dry = 0;
-	/* The buffer is always emptied: no event would come for what is in it. */
-	while (budget > 0 || (served->stage != STAGE_SENDING && cw__input_have(&served->input))) {
-		moved = step(served);
-		if (moved < 0)
-			break;
-		budget -= moved;
-		served->moved += (uint64_t)moved;
-	}
-	if (moved < 0 && moved != CW_ERR_AGAIN && moved != CW_ERR_BUSY) {
-		end(served);
-		return;
-	}
-	if (served->stage != STAGE_SENDING && send_statuses(served)) {
+	do {
+		moved = step(served, budget);
+		if (moved > 0) {
+			budget -= moved;
+			served->moved += (uint64_t)moved;
+		}
+		if (moved == CW_ERR_BUSY && !send_statuses(served) && !served->blocked)
+			moved = 0;
+	} while (moved >= 0);
+	if ((moved != CW_ERR_AGAIN && moved != CW_ERR_BUSY) || (served->stage != STAGE_SENDING && send_statuses(served))) {
 		end(served);
 		return;
 	}
 	/* Our half is closed when the refusal is out, so that the peer sees it before it sees a reset. */
 	if (served->stage == STAGE_REFUSED && !served->statuses_end)
-		(void)shutdown(served->stream.fd, SHUT_WR);
+		cw__stream_finish(&served->stream);
 	update(served);
 }
 

@@ -32,6 +32,11 @@ static int64_t plain_writev(struct cw__stream *stream, const struct iovec *place
 	return moved_or_status(sendmsg(stream->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL));
 }
 
+static void plain_finish(struct cw__stream *stream)
+{
+	(void)shutdown(stream->fd, SHUT_WR);
+}
+
 static void plain_close(struct cw__stream *stream)
 {
 	close(stream->fd);
@@ -40,6 +45,7 @@ static void plain_close(struct cw__stream *stream)
 static const struct cw__stream_ops plain = {
 	.readv = plain_readv,
 	.writev = plain_writev,
+	.finish = plain_finish,
 	.close = plain_close,
 };
 

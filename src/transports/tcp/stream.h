@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Every byte of the tcp transport goes through a stream: readv, writev, close. Today there is one kind, a plain socket;
+ * Every byte of the tcp transport goes through a stream: readv, writev, finish, close. Today there is one kind, a plain socket;
  * TLS would be a second table. struct cw__input is the read buffer of a connection: small things (headers, tables) are
  * parsed from it, payload goes past it, straight to where it belongs.
  */
@@ -17,6 +17,8 @@ struct cw__stream_ops {
 	/* Never block. Bytes moved (> 0), CW_ERR_AGAIN, CW_ERR_CLOSED (the other end is done; readv only) or CW_ERR_IO. */
 	int64_t (*readv)(struct cw__stream *stream, const struct iovec *places, int count);
 	int64_t (*writev)(struct cw__stream *stream, const struct iovec *places, int count);
+	/* Nothing more will be written; reading goes on. */
+	void (*finish)(struct cw__stream *stream);
 	void (*close)(struct cw__stream *stream);
 };
 
@@ -36,6 +38,11 @@ static inline int64_t cw__stream_readv(struct cw__stream *stream, const struct i
 static inline int64_t cw__stream_writev(struct cw__stream *stream, const struct iovec *places, int count)
 {
 	return stream->ops->writev(stream, places, count);
+}
+
+static inline void cw__stream_finish(struct cw__stream *stream)
+{
+	stream->ops->finish(stream);
 }
 
 /* Does nothing when it is closed already. */
