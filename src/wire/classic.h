@@ -36,8 +36,8 @@ size_t cw__classic_encode(enum cw__classic_type type, const char *json, size_t j
 
 /* ------------------------------------------------------------------------------------------- documents */
 
-/* All texts are malloc'ed JSON, compact, keys sorted, ending in one newline like the original's; freed with free(). NULL = no
- * memory. Decoders are strict: type, range, UTF-8, depth 32, duplicate keys, integers up to 2^64-1; CW_ERR_PROTOCOL with one
+/* All texts are malloc'ed JSON, compact, keys sorted, ending in one newline like the original's; freed with free(). NULL and errno:
+ * ENOMEM = no memory, EINVAL = a peer would refuse it (not UTF-8, empty name, unusable buffer, ...). Decoders are strict: type, range, UTF-8, depth 32, duplicate keys, integers up to 2^64-1; CW_ERR_PROTOCOL with one
  * line in why (why_size bytes). Unknown members are passed over. */
 
 struct cw__classic_buffer {
