@@ -24,64 +24,65 @@
 /* A cancel that was sent. The reply may come after the peer was closed: then rail is NULL. */
 struct cancel {
 	struct cw__list link;
-	struct cw__rail *rail;
+	struct cw__tcp_rail *rail;
 	uint64_t id;
 };
 
 static atomic_uint_fast64_t connection_numbers;
 
-static enum cw_remote_state quiet(const struct cw__frame *frame)
+static enum cw_remote_state quiet(const struct cw__tcp_frame *frame)
 {
 	(void)frame;
 	return CW_REMOTE_QUIET;
 }
 
 /* What can be said when the target did not say it. */
-static enum cw_remote_state unproved(const struct cw__frame *frame)
+static enum cw_remote_state unproved(const struct cw__tcp_frame *frame)
 {
 	return frame->fenced ? CW_REMOTE_FENCED : CW_REMOTE_UNKNOWN;
 }
 
 /* ----------------------------------------------------------------------------------------------- timer */
 
-static void rail_arm(struct cw__rail *rail)
+static void rail_arm(struct cw__tcp_rail *rail)
 {
 	uint64_t at = rail->stage == RAIL_UP ? CW_FOREVER : rail->deadline;
 
 	for (unsigned i = 0; i < CW__TCP_FRAMES; i++) {
-		const struct cw__frame *frame = &rail->frames[i];
+		const struct cw__tcp_frame *frame = &rail->frames[i];
 
 		if (frame->stage != FRAME_FREE && frame->give_up && frame->give_up < at)
 			at = frame->give_up;
 	}
 	if (at == CW_FOREVER)
-		cw__rail_host(rail)->timer_stop(rail->rails->peer->loop, &rail->timer);
+		cw__tcp_rail_host(rail)->timer_stop(rail->rails->peer->loop, &rail->timer);
 	else
-		cw__rail_host(rail)->timer_set(rail->rails->peer->loop, &rail->timer, at);
+		cw__tcp_rail_host(rail)->timer_set(rail->rails->peer->loop, &rail->timer, at);
 }
 
 /* --------------------------------------------------------------------------- connecting and breaking */
 
-static void set_events(struct cw__rail *rail, uint32_t events)
+static void set_events(struct cw__tcp_rail *rail, uint32_t events)
 {
 	if (rail->io.events != events)
-		(void)cw__rail_host(rail)->io_modify(&rail->io, events);
+		(void)cw__tcp_rail_host(rail)->io_modify(&rail->io, events);
 }
 
-static void report_down(struct cw__rail *rail, int status)
+/* Tells the core whether to use this rail. It may be used also when it is not connected: the next post() tries again. */
+static void report(struct cw__tcp_rail *rail, int status)
 {
-	struct cw__rails *rails = rail->rails;
+	struct cw__tcp_rails *rails = rail->rails;
 
-	if (rail->reported_down)
+	if ((status != CW_OK) == rail->reported_down)
 		return;
-	rail->reported_down = 1;
+	rail->reported_down = status != CW_OK;
 	rails->tcp->host->ops->rail_state(rails->tcp->host, rails->peer, rail->index, status);
 }
 
-static void close_connection(struct cw__rail *rail)
+static void close_connection(struct cw__tcp_rail *rail)
 {
 	if (rail->io.loop) {
-		cw__rail_host(rail)->io_remove(&rail->io);
+		cw__tcp_rail_host(rail)->io_remove(&rail->io);
 		rail->io.loop = NULL;
 	}
 	cw__stream_close(&rail->stream);
@@ -93,43 +94,43 @@ static void close_connection(struct cw__rail *rail)
 }
 
 /* Ends the suspects, or all other frames. */
-static void end_frames(struct cw__rail *rail, int status, int suspects,
-		       enum cw_remote_state (*remote)(const struct cw__frame *frame))
+static void end_frames(struct cw__tcp_rail *rail, int status, int suspects,
+		       enum cw_remote_state (*remote)(const struct cw__tcp_frame *frame))
 {
 	uint64_t ids[CW__TCP_FRAMES];
 	unsigned count = 0;
 
 	/* slice_done() may cancel some of these and post new ones: only those that are here now are meant. */
 	for (unsigned i = 0; i < CW__TCP_FRAMES; i++) {
-		const struct cw__frame *frame = &rail->frames[i];
+		const struct cw__tcp_frame *frame = &rail->frames[i];
 
 		if (frame->stage != FRAME_FREE && (frame->stage == FRAME_SUSPECT) == suspects)
 			ids[count++] = frame->id;
 	}
 	for (unsigned i = 0; i < count; i++) {
-		struct cw__frame *frame = cw__frame_find(rail, ids[i]);
+		struct cw__tcp_frame *frame = cw__tcp_frame_find(rail, ids[i]);
 
 		if (frame)
-			cw__frame_end(rail, frame, frame->give_up ? CW_ERR_CANCELED : status, remote(frame));
+			cw__tcp_frame_end(rail, frame, frame->give_up ? CW_ERR_CANCELED : status, remote(frame));
 	}
 }
 
 /* The target will not be asked any more. */
-static void give_up_suspects(struct cw__rail *rail)
+static void give_up_suspects(struct cw__tcp_rail *rail)
 {
 	end_frames(rail, CW_ERR_PEER_DOWN, 1, unproved);
 	rail->replaces = 0;
 }
 
 /* The connection is gone. What cannot land any more ends now; what may waits for the next connection's welcome. */
-static void rail_break(struct cw__rail *rail, int status)
+static void rail_break(struct cw__tcp_rail *rail, int status)
 {
 	uint64_t delay;
 
 	if (rail->stage == RAIL_UP)
 		rail->replaces = rail->number;
 	for (unsigned i = 0; i < CW__TCP_FRAMES; i++) {
-		struct cw__frame *frame = &rail->frames[i];
+		struct cw__tcp_frame *frame = &rail->frames[i];
 
 		if (frame->write && frame->slice && (frame->stage == FRAME_SENDING || frame->stage == FRAME_SENT)) {
 			frame->stage = FRAME_SUSPECT;
@@ -139,17 +140,19 @@ static void rail_break(struct cw__rail *rail, int status)
 	}
 	close_connection(rail);
 	delay = cw__tcp_backoff(rail->tries++);
-	rail->deadline = delay == CW_FOREVER ? CW_FOREVER : cw__rail_host(rail)->now() + delay;
+	rail->deadline = delay == CW_FOREVER ? CW_FOREVER : cw__tcp_rail_host(rail)->now() + delay;
 	rail_arm(rail);
-	report_down(rail, status);
+	report(rail, status);
 	end_frames(rail, status, 0, quiet);
-	if (delay == CW_FOREVER)
+	if (delay == CW_FOREVER) {
 		give_up_suspects(rail);
+		report(rail, CW_OK);
+	}
 }
 
-static void rail_start(struct cw__rail *rail)
+static void rail_start(struct cw__tcp_rail *rail)
 {
-	struct cw__rails *rails = rail->rails;
+	struct cw__tcp_rails *rails = rail->rails;
 	int fd;
 	int status = cw__tcp_dial(rails->tcp, rails->peer->address, rails->peer->port, &fd);
 
@@ -159,8 +162,8 @@ static void rail_start(struct cw__rail *rail)
 		rail->io.fd = fd;
 		rail->io.events = EPOLLOUT;
 		rail->stage = RAIL_CONNECTING;
-		rail->deadline = cw__rail_host(rail)->now() + rails->tcp->settings.connect_timeout;
-		status = cw__rail_host(rail)->io_add(rails->peer->loop, &rail->io);
+		rail->deadline = cw__tcp_rail_host(rail)->now() + rails->tcp->settings.connect_timeout;
+		status = cw__tcp_rail_host(rail)->io_add(rails->peer->loop, &rail->io);
 	}
 	if (status)
 		rail_break(rail, CW_ERR_CONNECT);
@@ -168,29 +171,28 @@ static void rail_start(struct cw__rail *rail)
 		rail_arm(rail);
 }
 
-static void peer_restarted(struct cw__rail *rail)
+/* Another process answers at the peer's address: the one we knew is gone, and its memory with it. */
+static void peer_restarted(struct cw__tcp_rails *rails)
 {
-	struct cw__rails *rails = rail->rails;
-
+	if (rails->dead)
+		return;
 	rails->dead = CW_ERR_PEER_RESTARTED;
 	for (unsigned i = 0; i < rails->count; i++) {
 		close_connection(&rails->rails[i]);
 		rails->rails[i].deadline = CW_FOREVER;
 		rails->rails[i].replaces = 0;
-		rail_arm(&rails->rails[i]);
+		cw__tcp_rail_host(&rails->rails[i])->timer_stop(rails->peer->loop, &rails->rails[i].timer);
 	}
-	rails->tcp->host->ops->peer_failed(rails->tcp->host, rails->peer, CW_ERR_PEER_RESTARTED,
-					   "the process behind the address is another one");
 	for (unsigned i = 0; i < rails->count; i++) {
 		end_frames(&rails->rails[i], CW_ERR_PEER_RESTARTED, 1, quiet);
 		end_frames(&rails->rails[i], CW_ERR_PEER_RESTARTED, 0, quiet);
 	}
 }
 
-static int send_hello(struct cw__rail *rail)
+static int send_hello(struct cw__tcp_rail *rail)
 {
-	struct cw__rails *rails = rail->rails;
-	const struct cw_host_ops *host = cw__rail_host(rail);
+	struct cw__tcp_rails *rails = rail->rails;
+	const struct cw_host_ops *host = cw__tcp_rail_host(rail);
 	const char *name = host->engine_name(rails->tcp->host);
 	struct cw__hello hello = {
 		.data_connection = 1,
@@ -215,9 +217,9 @@ static int send_hello(struct cw__rail *rail)
 }
 
 /* Reads the welcome. CW_OK; ERR_AGAIN: not all there; else the connection is of no use. */
-static int take_welcome(struct cw__rail *rail)
+static int take_welcome(struct cw__tcp_rail *rail)
 {
-	struct cw__rails *rails = rail->rails;
+	struct cw__tcp_rails *rails = rail->rails;
 	struct cw__welcome welcome;
 	int64_t moved = cw__input_fill(&rail->input, &rail->stream);
 	size_t rest;
@@ -239,40 +241,35 @@ static int take_welcome(struct cw__rail *rail)
 		return CW_ERR_PEER_RESTARTED;
 	if (!welcome.data_connection || !welcome.credits)
 		return CW_ERR_PROTOCOL;
-	cw__clock_sample(&rails->offset, welcome.clock_ns, cw__rail_host(rail)->now());
+	cw__clock_sample(&rails->offset, welcome.clock_ns, cw__tcp_rail_host(rail)->now());
 	rail->credits = welcome.credits;
 	rail->credit_bytes = welcome.credit_bytes;
 	return CW_OK;
 }
 
 /* The connection works: the target has ended the one it replaces. */
-static void rail_up(struct cw__rail *rail)
+static void rail_up(struct cw__tcp_rail *rail)
 {
-	struct cw__rails *rails = rail->rails;
-
 	rail->stage = RAIL_UP;
 	rail->replaces = 0;
 	rail_arm(rail);
 	set_events(rail, EPOLLIN);
 	end_frames(rail, CW_ERR_IO, 1, quiet);
-	if (rail->reported_down) {
-		rail->reported_down = 0;
-		rails->tcp->host->ops->rail_state(rails->tcp->host, rails->peer, rail->index, CW_OK);
-	}
+	report(rail, CW_OK);
 }
 
 /* ---------------------------------------------------------------------------------------------- events */
 
 /* Moves what can be moved now, then says what to wait for. */
-static void rail_move(struct cw__rail *rail)
+static void rail_move(struct cw__tcp_rail *rail)
 {
-	struct cw__rails *rails = rail->rails;
+	struct cw__tcp_rails *rails = rail->rails;
 	int64_t budget = CW__TCP_VISIT;
-	int status = cw__rail_receive(rail, &budget);
+	int status = cw__tcp_rail_receive(rail, &budget);
 
 	if (!status && rail->stage == RAIL_UP) {
 		budget = CW__TCP_VISIT;
-		status = cw__rail_send(rail, &budget);
+		status = cw__tcp_rail_send(rail, &budget);
 	}
 	if (status == CW_ERR_PROTOCOL)
 		rails->tcp->host->ops->protocol_error(rails->tcp->host, rails->peer->name, "malformed data answer");
@@ -281,9 +278,9 @@ static void rail_move(struct cw__rail *rail)
 }
 
 /* After everything else of an event: room is told, and what that brings is sent. */
-static void rail_settle(struct cw__rail *rail)
+static void rail_settle(struct cw__tcp_rail *rail)
 {
-	struct cw__rails *rails = rail->rails;
+	struct cw__tcp_rails *rails = rail->rails;
 
 	if (rail->hungry && rail->stage == RAIL_UP && rail->inflight < CW__TCP_FRAMES) {
 		rail->hungry = 0;
@@ -291,17 +288,18 @@ static void rail_settle(struct cw__rail *rail)
 		if (rail->stage == RAIL_UP) {
 			int64_t budget = CW__TCP_VISIT;
 
-			if (cw__rail_send(rail, &budget))
+			if (cw__tcp_rail_send(rail, &budget))
 				rail_break(rail, CW_ERR_IO);
 		}
 	}
 	if (rail->stage != RAIL_UP)
 		return;
-	set_events(rail, EPOLLIN | (cw__rail_wants_to_send(rail) ? (uint32_t)EPOLLOUT : 0u));
+	set_events(rail, EPOLLIN | (cw__tcp_rail_wants_to_send(rail) ? (uint32_t)EPOLLOUT : 0u));
 }
 
-static void rail_greeting(struct cw__rail *rail, uint32_t events)
+static void rail_greeting(struct cw__tcp_rail *rail, uint32_t events)
 {
+	struct cw__tcp_rails *rails = rail->rails;
 	int status;
 
 	if (rail->stage == RAIL_CONNECTING) {
@@ -320,17 +318,20 @@ static void rail_greeting(struct cw__rail *rail, uint32_t events)
 		if (status == CW_ERR_AGAIN)
 			return;
 	}
-	if (status == CW_ERR_PEER_RESTARTED)
-		peer_restarted(rail);
-	else if (status)
+	if (status == CW_ERR_PEER_RESTARTED) {
+		peer_restarted(rails);
+		rails->tcp->host->ops->peer_failed(rails->tcp->host, rails->peer, status,
+						   "the process behind the address is another one");
+	} else if (status) {
 		rail_break(rail, status == CW_ERR_CLOSED || status == CW_ERR_IO ? CW_ERR_CONNECT : status);
-	else
+	} else {
 		rail_up(rail);
+	}
 }
 
 static void rail_io(struct cw_io *io, uint32_t events)
 {
-	struct cw__rail *rail = cw__container(io, struct cw__rail, io);
+	struct cw__tcp_rail *rail = cw__container(io, struct cw__tcp_rail, io);
 
 	if (events & ~(uint32_t)EPOLLIN)
 		rail->blocked = 0;
@@ -345,14 +346,14 @@ static void rail_io(struct cw_io *io, uint32_t events)
 }
 
 /* The target did not reply to a cancel in time. */
-static void give_up(struct cw__rail *rail, struct cw__frame *frame)
+static void give_up(struct cw__tcp_rail *rail, struct cw__tcp_frame *frame)
 {
 	int in_part = frame->stage == FRAME_SENDING;
 
 	if (frame->stage == FRAME_SUSPECT)
-		cw__frame_end(rail, frame, CW_ERR_CANCELED, unproved(frame));
+		cw__tcp_frame_end(rail, frame, CW_ERR_CANCELED, unproved(frame));
 	else
-		cw__frame_orphan(rail, frame, CW_ERR_CANCELED, unproved(frame));
+		cw__tcp_frame_orphan(rail, frame, CW_ERR_CANCELED, unproved(frame));
 	/* Without the target's consent nothing but the frame's own bytes may follow, and they are not ours to read any more. */
 	if (in_part && rail->stage == RAIL_UP && rail->sending == frame)
 		rail_break(rail, CW_ERR_TIMED_OUT);
@@ -360,12 +361,12 @@ static void give_up(struct cw__rail *rail, struct cw__frame *frame)
 
 static void rail_timer(struct cw_timer *timer)
 {
-	struct cw__rail *rail = cw__container(timer, struct cw__rail, timer);
-	uint64_t now = cw__rail_host(rail)->now();
+	struct cw__tcp_rail *rail = cw__container(timer, struct cw__tcp_rail, timer);
+	uint64_t now = cw__tcp_rail_host(rail)->now();
 
 	rail->busy++;
 	for (unsigned i = 0; i < CW__TCP_FRAMES; i++) {
-		struct cw__frame *frame = &rail->frames[i];
+		struct cw__tcp_frame *frame = &rail->frames[i];
 
 		if (frame->stage != FRAME_FREE && frame->give_up && frame->give_up <= now)
 			give_up(rail, frame);
@@ -384,7 +385,7 @@ static void rail_timer(struct cw_timer *timer)
 static int native_open(struct cw__tcp *tcp, struct cw_peer *peer, void **rails_out)
 {
 	unsigned count = tcp->settings.connections;
-	struct cw__rails *rails = calloc(1, sizeof(*rails) + count * sizeof(rails->rails[0]));
+	struct cw__tcp_rails *rails = calloc(1, sizeof(*rails) + count * sizeof(rails->rails[0]));
 
 	if (!rails)
 		return CW_ERR_NO_MEMORY;
@@ -393,7 +394,7 @@ static int native_open(struct cw__tcp *tcp, struct cw_peer *peer, void **rails_o
 	rails->count = count;
 	cw__list_init(&rails->cancels);
 	for (unsigned i = 0; i < count; i++) {
-		struct cw__rail *rail = &rails->rails[i];
+		struct cw__tcp_rail *rail = &rails->rails[i];
 
 		rail->rails = rails;
 		rail->index = i;
@@ -422,23 +423,23 @@ static int native_open(struct cw__tcp *tcp, struct cw_peer *peer, void **rails_o
 
 static void native_close(void *opened)
 {
-	struct cw__rails *rails = opened;
+	struct cw__tcp_rails *rails = opened;
 	struct cw__list *node;
 
 	rails->dead = CW_ERR_CLOSED;
 	for (unsigned i = 0; i < rails->count; i++) {
-		struct cw__rail *rail = &rails->rails[i];
+		struct cw__tcp_rail *rail = &rails->rails[i];
 
 		for (unsigned k = 0; k < CW__TCP_FRAMES; k++) {
-			struct cw__frame *frame = &rail->frames[k];
+			struct cw__tcp_frame *frame = &rail->frames[k];
 
 			if (frame->stage == FRAME_FREE)
 				continue;
-			cw__frame_end(rail, frame, CW_ERR_CANCELED,
+			cw__tcp_frame_end(rail, frame, CW_ERR_CANCELED,
 				  frame->write && frame->stage != FRAME_QUEUED ? unproved(frame) : CW_REMOTE_QUIET);
 		}
 		close_connection(rail);
-		cw__rail_host(rail)->timer_stop(rails->peer->loop, &rail->timer);
+		cw__tcp_rail_host(rail)->timer_stop(rails->peer->loop, &rail->timer);
 		cw__input_free(&rail->input);
 	}
 	while ((node = cw__list_pop(&rails->cancels)))
@@ -448,15 +449,15 @@ static void native_close(void *opened)
 
 static void native_lost(void *opened, int status)
 {
-	struct cw__rails *rails = opened;
+	struct cw__tcp_rails *rails = opened;
 
 	if (status == CW_ERR_PEER_RESTARTED) {
-		peer_restarted(&rails->rails[0]);
+		peer_restarted(rails);
 		return;
 	}
 	/* One quick attempt to reach it tells whether it is really gone, and lets it end what may still land. */
 	for (unsigned i = 0; i < rails->count; i++) {
-		struct cw__rail *rail = &rails->rails[i];
+		struct cw__tcp_rail *rail = &rails->rails[i];
 
 		rail->busy++;
 		if (rail->stage == RAIL_UP)
@@ -465,7 +466,7 @@ static void native_lost(void *opened, int status)
 		if (rail->stage == RAIL_DOWN)
 			rail_start(rail);
 		if (rail->stage == RAIL_CONNECTING) {
-			rail->deadline = cw__rail_host(rail)->now() + LOST_PATIENCE;
+			rail->deadline = cw__tcp_rail_host(rail)->now() + LOST_PATIENCE;
 			rail_arm(rail);
 		}
 		rail->busy--;
@@ -474,30 +475,30 @@ static void native_lost(void *opened, int status)
 
 static unsigned native_post(void *opened, unsigned index, struct cw_slice **slices, unsigned count)
 {
-	struct cw__rails *rails = opened;
-	struct cw__rail *rail = &rails->rails[index];
+	struct cw__tcp_rails *rails = opened;
+	struct cw__tcp_rail *rail = &rails->rails[index];
 	int64_t budget = CW__TCP_VISIT;
 	unsigned taken = 0;
 
 	if (rails->dead) {
 		for (; taken < count; taken++)
-			cw__rail_host(rail)->slice_done(slices[taken], rails->dead, CW_REMOTE_QUIET);
+			cw__tcp_rail_host(rail)->slice_done(slices[taken], rails->dead, CW_REMOTE_QUIET);
 		return taken;
 	}
-	while (taken < count && cw__frame_new(rail, slices[taken]))
+	while (taken < count && cw__tcp_frame_new(rail, slices[taken]))
 		taken++;
 	rail->hungry = taken < count;
 	if (rail->stage == RAIL_DOWN && taken) {
-		rail->deadline = 0; /* try again now */
+		rail->deadline = cw__tcp_rail_host(rail)->now();
 		rail_arm(rail);
 	}
 	if (rail->busy || rail->stage != RAIL_UP)
 		return taken;
 	rail->busy++;
-	if (cw__rail_send(rail, &budget))
+	if (cw__tcp_rail_send(rail, &budget))
 		rail_break(rail, CW_ERR_IO);
 	else
-		set_events(rail, EPOLLIN | (cw__rail_wants_to_send(rail) ? (uint32_t)EPOLLOUT : 0u));
+		set_events(rail, EPOLLIN | (cw__tcp_rail_wants_to_send(rail) ? (uint32_t)EPOLLOUT : 0u));
 	rail->busy--;
 	return taken;
 }
@@ -506,8 +507,8 @@ static unsigned native_post(void *opened, unsigned index, struct cw_slice **slic
 static void cancel_answered(void *arg, int status, const void *reply, size_t reply_length)
 {
 	struct cancel *cancel = arg;
-	struct cw__rail *rail = cancel->rail;
-	struct cw__frame *frame = rail ? cw__frame_find(rail, cancel->id) : NULL;
+	struct cw__tcp_rail *rail = cancel->rail;
+	struct cw__tcp_frame *frame = rail ? cw__tcp_frame_find(rail, cancel->id) : NULL;
 
 	(void)reply;
 	(void)reply_length;
@@ -518,13 +519,13 @@ static void cancel_answered(void *arg, int status, const void *reply, size_t rep
 		return;
 	rail->busy++;
 	if (frame->stage == FRAME_SUSPECT)
-		cw__frame_end(rail, frame, CW_ERR_CANCELED, CW_REMOTE_QUIET);
+		cw__tcp_frame_end(rail, frame, CW_ERR_CANCELED, CW_REMOTE_QUIET);
 	else
-		cw__frame_orphan(rail, frame, CW_ERR_CANCELED, CW_REMOTE_QUIET);
+		cw__tcp_frame_orphan(rail, frame, CW_ERR_CANCELED, CW_REMOTE_QUIET);
 	if (rail->stage == RAIL_UP) {
 		int64_t budget = CW__TCP_VISIT;
 
-		if (cw__rail_send(rail, &budget))
+		if (cw__tcp_rail_send(rail, &budget))
 			rail_break(rail, CW_ERR_IO);
 	}
 	rail_arm(rail);
@@ -533,9 +534,9 @@ static void cancel_answered(void *arg, int status, const void *reply, size_t rep
 }
 
 /* Asks the target to let nothing more of the frame land. */
-static void ask_to_discard(struct cw__rail *rail, const struct cw__frame *frame)
+static void ask_to_discard(struct cw__tcp_rail *rail, const struct cw__tcp_frame *frame)
 {
-	struct cw__rails *rails = rail->rails;
+	struct cw__tcp_rails *rails = rail->rails;
 	struct cw__cancel body = {
 		.connection = frame->stage == FRAME_SUSPECT ? rail->replaces : rail->number,
 		.count = 1,
@@ -561,19 +562,19 @@ static void ask_to_discard(struct cw__rail *rail, const struct cw__frame *frame)
 
 static void native_cancel(void *rails, struct cw_slice *slice)
 {
-	struct cw__rail *rail = (struct cw__rail *)(uintptr_t)slice->scratch[1];
-	struct cw__frame *frame = cw__frame_find(rail, slice->scratch[0]);
+	struct cw__tcp_rail *rail = (struct cw__tcp_rail *)(uintptr_t)slice->scratch[1];
+	struct cw__tcp_frame *frame = cw__tcp_frame_find(rail, slice->scratch[0]);
 
 	(void)rails;
 	if (!frame || frame->slice != slice || frame->give_up)
 		return;
 	if (frame->stage == FRAME_QUEUED) {
-		cw__frame_end(rail, frame, CW_ERR_CANCELED, CW_REMOTE_QUIET);
+		cw__tcp_frame_end(rail, frame, CW_ERR_CANCELED, CW_REMOTE_QUIET);
 	} else if (!frame->write) {
 		/* Its late payload is dropped; a READ changes nothing over there. */
-		cw__frame_orphan(rail, frame, CW_ERR_CANCELED, CW_REMOTE_QUIET);
+		cw__tcp_frame_orphan(rail, frame, CW_ERR_CANCELED, CW_REMOTE_QUIET);
 	} else {
-		frame->give_up = cw__rail_host(rail)->now() + CANCEL_PATIENCE;
+		frame->give_up = cw__tcp_rail_host(rail)->now() + CANCEL_PATIENCE;
 		ask_to_discard(rail, frame);
 		rail_arm(rail);
 	}

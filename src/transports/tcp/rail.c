@@ -35,7 +35,7 @@ static uint64_t to_peer_clock(const struct cw__clock_offset *offset, uint64_t wh
 
 /* --------------------------------------------------------------------------------------------- frames */
 
-static void frame_free(struct cw__rail *rail, struct cw__frame *frame)
+static void frame_free(struct cw__tcp_rail *rail, struct cw__tcp_frame *frame)
 {
 	cw__list_remove(&frame->link);
 	if (rail->sending == frame)
@@ -51,40 +51,40 @@ static void frame_free(struct cw__rail *rail, struct cw__frame *frame)
 	rail->inflight--;
 }
 
-void cw__frame_end(struct cw__rail *rail, struct cw__frame *frame, int status, enum cw_remote_state remote)
+void cw__tcp_frame_end(struct cw__tcp_rail *rail, struct cw__tcp_frame *frame, int status, enum cw_remote_state remote)
 {
 	struct cw_slice *slice = frame->slice;
 
 	frame_free(rail, frame);
 	if (slice)
-		cw__rail_host(rail)->slice_done(slice, status, remote);
+		cw__tcp_rail_host(rail)->slice_done(slice, status, remote);
 }
 
-void cw__frame_orphan(struct cw__rail *rail, struct cw__frame *frame, int status, enum cw_remote_state remote)
+void cw__tcp_frame_orphan(struct cw__tcp_rail *rail, struct cw__tcp_frame *frame, int status, enum cw_remote_state remote)
 {
 	struct cw_slice *slice = frame->slice;
 
 	frame->slice = NULL;
 	frame->give_up = 0;
 	if (slice)
-		cw__rail_host(rail)->slice_done(slice, status, remote);
+		cw__tcp_rail_host(rail)->slice_done(slice, status, remote);
 }
 
-struct cw__frame *cw__frame_find(struct cw__rail *rail, uint64_t id)
+struct cw__tcp_frame *cw__tcp_frame_find(struct cw__tcp_rail *rail, uint64_t id)
 {
-	struct cw__frame *frame = &rail->frames[id % CW__TCP_FRAMES];
+	struct cw__tcp_frame *frame = &rail->frames[id % CW__TCP_FRAMES];
 
 	return frame->stage != FRAME_FREE && frame->id == id ? frame : NULL;
 }
 
-struct cw__frame *cw__frame_new(struct cw__rail *rail, struct cw_slice *slice)
+struct cw__tcp_frame *cw__tcp_frame_new(struct cw__tcp_rail *rail, struct cw_slice *slice)
 {
 	for (unsigned i = 0; i < CW__TCP_FRAMES; i++) {
-		struct cw__frame *frame = &rail->frames[i];
+		struct cw__tcp_frame *frame = &rail->frames[i];
 
 		if (frame->stage != FRAME_FREE)
 			continue;
-		*frame = (struct cw__frame){
+		*frame = (struct cw__tcp_frame){
 			.slice = slice,
 			.stage = FRAME_QUEUED,
 			.write = slice->op == CW_OP_WRITE,
@@ -105,11 +105,11 @@ struct cw__frame *cw__frame_new(struct cw__rail *rail, struct cw_slice *slice)
 /* --------------------------------------------------------------------------------------------- sending */
 
 /* Header and pieces of the next queued frame. ERR_AGAIN: there is none. */
-static int encode_head(struct cw__rail *rail, struct cw__frame *frame)
+static int encode_head(struct cw__tcp_rail *rail, struct cw__tcp_frame *frame)
 {
 	struct cw_piece pieces[CW__TCP_PIECES_MAX];
 	const struct cw_slice *slice = frame->slice;
-	unsigned count = cw__rail_host(rail)->slice_pieces(slice, 0, pieces, CW__TCP_PIECES_MAX);
+	unsigned count = cw__tcp_rail_host(rail)->slice_pieces(slice, 0, pieces, CW__TCP_PIECES_MAX);
 	struct cw__data_header header = {
 		.type = frame->write ? CW__DATA_WRITE : CW__DATA_READ,
 		.flags = slice->flags & CW_SLICE_CHECKSUM ? CW__DATA_CHECKSUM : 0,
@@ -121,7 +121,7 @@ static int encode_head(struct cw__rail *rail, struct cw__frame *frame)
 		.region = slice->remote->id,
 		.key = slice->remote->key,
 		.not_after = to_peer_clock(&rail->rails->offset, slice->not_after),
-		.clock_ns = cw__rail_host(rail)->now(),
+		.clock_ns = cw__tcp_rail_host(rail)->now(),
 		.space = slice->remote->space,
 	};
 	uint64_t total = 0;
@@ -141,10 +141,10 @@ static int encode_head(struct cw__rail *rail, struct cw__frame *frame)
 }
 
 /* The places of up to a chunk of payload, from what was moved on. */
-static int payload_places(const struct cw__rail *rail, const struct cw__frame *frame, uint64_t from, struct iovec *places)
+static int payload_places(const struct cw__tcp_rail *rail, const struct cw__tcp_frame *frame, uint64_t from, struct iovec *places)
 {
 	struct cw_piece pieces[CW__TCP_PIECES_MAX];
-	unsigned found = cw__rail_host(rail)->slice_pieces(frame->slice, from, pieces, CW__TCP_PIECES_MAX);
+	unsigned found = cw__tcp_rail_host(rail)->slice_pieces(frame->slice, from, pieces, CW__TCP_PIECES_MAX);
 	uint64_t room = CW_CHUNK_MAX;
 	unsigned count = 0;
 
@@ -158,7 +158,7 @@ static int payload_places(const struct cw__rail *rail, const struct cw__frame *f
 }
 
 /* What is sent in place of a payload that was given up; the target drops it. */
-static int filler_places(const struct cw__frame *frame, struct iovec *places)
+static int filler_places(const struct cw__tcp_frame *frame, struct iovec *places)
 {
 	static const unsigned char zeros[4096];
 	uint64_t left = frame->length - frame->moved;
@@ -174,7 +174,7 @@ static int filler_places(const struct cw__frame *frame, struct iovec *places)
 }
 
 /* Counts the next chunk of payload into the checksum of a WRITE. */
-static void hash_chunk(struct cw__rail *rail, struct cw__frame *frame, int64_t *budget)
+static void hash_chunk(struct cw__tcp_rail *rail, struct cw__tcp_frame *frame, int64_t *budget)
 {
 	struct iovec places[CW__TCP_PIECES_MAX];
 	int count = payload_places(rail, frame, frame->hashed, places);
@@ -187,9 +187,9 @@ static void hash_chunk(struct cw__rail *rail, struct cw__frame *frame, int64_t *
 }
 
 /* May the first queued frame be sent, by what the target allows? One frame always may, whatever its length. */
-static int credit_left(const struct cw__rail *rail)
+static int credit_left(const struct cw__tcp_rail *rail)
 {
-	const struct cw__frame *first = cw__container(rail->queue.next, struct cw__frame, link);
+	const struct cw__tcp_frame *first = cw__container(rail->queue.next, struct cw__tcp_frame, link);
 
 	if (rail->unanswered == 0)
 		return 1;
@@ -197,10 +197,10 @@ static int credit_left(const struct cw__rail *rail)
 }
 
 /* Makes the next frame the one that is sent. 0 = there is none, or its checksum takes another turn. */
-static int next_frame(struct cw__rail *rail, int64_t *budget)
+static int next_frame(struct cw__tcp_rail *rail, int64_t *budget)
 {
 	while (!cw__list_empty(&rail->queue) && credit_left(rail)) {
-		struct cw__frame *frame = cw__container(rail->queue.next, struct cw__frame, link);
+		struct cw__tcp_frame *frame = cw__container(rail->queue.next, struct cw__tcp_frame, link);
 		int status;
 
 		if (frame->write && (frame->slice->flags & CW_SLICE_CHECKSUM)) {
@@ -211,7 +211,7 @@ static int next_frame(struct cw__rail *rail, int64_t *budget)
 		}
 		status = encode_head(rail, frame);
 		if (status) {
-			cw__frame_end(rail, frame, status, CW_REMOTE_QUIET);
+			cw__tcp_frame_end(rail, frame, status, CW_REMOTE_QUIET);
 			continue;
 		}
 		cw__list_remove(&frame->link);
@@ -222,12 +222,12 @@ static int next_frame(struct cw__rail *rail, int64_t *budget)
 }
 
 /* A canceled WRITE that was sent in part waits for the target's reply before its connection goes on. */
-static int paused(const struct cw__rail *rail)
+static int paused(const struct cw__tcp_rail *rail)
 {
 	return rail->sending && rail->sending->slice && rail->sending->give_up;
 }
 
-int cw__rail_wants_to_send(const struct cw__rail *rail)
+int cw__tcp_rail_wants_to_send(const struct cw__tcp_rail *rail)
 {
 	if (rail->sending)
 		return !paused(rail);
@@ -235,7 +235,7 @@ int cw__rail_wants_to_send(const struct cw__rail *rail)
 }
 
 /* Counts what the socket took; the frame is SENDING from its first byte on. */
-static void count_sent(struct cw__rail *rail, struct cw__frame *frame, uint64_t moved)
+static void count_sent(struct cw__tcp_rail *rail, struct cw__tcp_frame *frame, uint64_t moved)
 {
 	size_t head_left = rail->head_length - rail->head_sent;
 	size_t head = moved < head_left ? (size_t)moved : head_left;
@@ -254,12 +254,12 @@ static void count_sent(struct cw__rail *rail, struct cw__frame *frame, uint64_t 
 	}
 }
 
-int cw__rail_send(struct cw__rail *rail, int64_t *budget)
+int cw__tcp_rail_send(struct cw__tcp_rail *rail, int64_t *budget)
 {
 	struct iovec places[CW__TCP_PIECES_MAX + 1];
 
 	while (*budget > 0 && !rail->blocked && !paused(rail)) {
-		struct cw__frame *frame;
+		struct cw__tcp_frame *frame;
 		size_t head_left;
 		int64_t moved;
 		int count = 0;
@@ -290,9 +290,9 @@ int cw__rail_send(struct cw__rail *rail, int64_t *budget)
 /* ------------------------------------------------------------------------------------------- receiving */
 
 /* One chunk of the payload of a READ. Bytes moved or a status of the stream. */
-static int64_t receive_payload(struct cw__rail *rail)
+static int64_t receive_payload(struct cw__tcp_rail *rail)
 {
-	struct cw__frame *frame = rail->receiving;
+	struct cw__tcp_frame *frame = rail->receiving;
 	struct iovec places[CW__TCP_PIECES_MAX];
 	uint64_t left;
 	int64_t moved;
@@ -319,28 +319,28 @@ static int64_t receive_payload(struct cw__rail *rail)
 	return moved;
 }
 
-static void answered(struct cw__rail *rail, struct cw__frame *frame, int status)
+static void answered(struct cw__tcp_rail *rail, struct cw__tcp_frame *frame, int status)
 {
 	rail->tries = 0;
-	cw__frame_end(rail, frame, status, CW_REMOTE_QUIET);
+	cw__tcp_frame_end(rail, frame, status, CW_REMOTE_QUIET);
 }
 
 /* Takes the header of an answer from the buffer. CW_OK, ERR_AGAIN (not all there) or ERR_PROTOCOL. */
-static int take_answer(struct cw__rail *rail)
+static int take_answer(struct cw__tcp_rail *rail)
 {
 	struct cw__data_header answer;
-	struct cw__frame *frame;
+	struct cw__tcp_frame *frame;
 
 	if (cw__input_have(&rail->input) < CW__DATA_HEADER_BYTES)
 		return CW_ERR_AGAIN;
 	if (cw__data_header_decode(cw__input_bytes(&rail->input), &answer))
 		return CW_ERR_PROTOCOL;
 	cw__input_consume(&rail->input, CW__DATA_HEADER_BYTES);
-	frame = cw__frame_find(rail, answer.id);
+	frame = cw__tcp_frame_find(rail, answer.id);
 	if (!frame || frame->stage != FRAME_SENT || answer.status > 0 ||
 	    answer.type != (frame->write ? CW__DATA_DONE : CW__DATA_DATA))
 		return CW_ERR_PROTOCOL;
-	cw__clock_sample(&rail->rails->offset, answer.clock_ns, cw__rail_host(rail)->now());
+	cw__clock_sample(&rail->rails->offset, answer.clock_ns, cw__tcp_rail_host(rail)->now());
 	if (frame->write || answer.status) {
 		answered(rail, frame, answer.status);
 		return CW_OK;
@@ -352,9 +352,9 @@ static int take_answer(struct cw__rail *rail)
 	return CW_OK;
 }
 
-static int64_t take_payload(struct cw__rail *rail)
+static int64_t take_payload(struct cw__tcp_rail *rail)
 {
-	struct cw__frame *frame = rail->receiving;
+	struct cw__tcp_frame *frame = rail->receiving;
 	int64_t moved = receive_payload(rail);
 	int wrong;
 
@@ -365,7 +365,7 @@ static int64_t take_payload(struct cw__rail *rail)
 	return moved;
 }
 
-int cw__rail_receive(struct cw__rail *rail, int64_t *budget)
+int cw__tcp_rail_receive(struct cw__tcp_rail *rail, int64_t *budget)
 {
 	while (rail->stage == RAIL_UP) {
 		int64_t moved;
