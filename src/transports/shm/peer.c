@@ -125,21 +125,28 @@ static void imports_fail(struct cw__shm_peer *peer, int status)
 		import_fail(peer, cw__container(node, struct cw__shm_import, node), status);
 }
 
-/* The core has stopped using it: unmap, and let the owner know. */
+/* The core has stopped using it and closed it: unmap, then let the owner know. */
+static void import_finish(struct cw__shm_import *import)
+{
+	struct cw__shm_peer *peer = import->peer;
+	uint64_t number = import->number;
+
+	if (!import->returned || !import->closed)
+		return;
+	import_free(import);
+	if (!peer)
+		return;
+	send_about(peer, CW__SHM_REVOKED, number);
+	if (peer->state == DRAINING && cw__list_empty(&peer->ready) && cw__list_empty(&peer->revoking))
+		drained(peer);
+}
+
 static void import_returned(void *arg)
 {
 	struct cw__shm_import *import = arg;
-	struct cw__shm_peer *peer = import->peer;
 
-	cw__shm_unmap(&import->mapping);
-	cw__list_remove(&import->node);
-	import->state = CW__SHM_GONE;
-	if (peer)
-		send_about(peer, CW__SHM_REVOKED, import->number);
-	if (import->closed || !peer)
-		free(import);
-	if (peer && peer->state == DRAINING && cw__list_empty(&peer->ready) && cw__list_empty(&peer->revoking))
-		drained(peer);
+	import->returned = 1;
+	import_finish(import);
 }
 
 static void import_revoke(struct cw__shm_peer *peer, struct cw__shm_import *import)
@@ -655,6 +662,8 @@ void cw__shm_peer_close(void *transport, void *opened)
 
 		cw__shm_unmap(&import->mapping);
 		import->peer = NULL;
+		import->closed = 1;
+		import_finish(import);
 	}
 	peer->state = OFF;
 	imports_fail(peer, CW_ERR_CLOSED);
@@ -708,10 +717,10 @@ void cw__shm_import_close(void *transport, void *opened, void *imported)
 	(void)transport;
 	if (import->state == CW__SHM_REVOKING) {
 		import->closed = 1;
+		import_finish(import);
 		return;
 	}
 	cw__shm_unmap(&import->mapping);
-	if (import->state == CW__SHM_READY)
-		send_about(peer, CW__SHM_DROP, import->number);
+	send_about(peer, CW__SHM_DROP, import->number);
 	import_free(import);
 }

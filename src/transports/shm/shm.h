@@ -149,8 +149,8 @@ struct cw__shm_import {
 	int can_read, can_pull; /* by cross-memory attach: we from it, it from us */
 	struct cw__shm_process process;
 	struct cw__shm_mapping mapping; /* start NULL = not granted */
-	enum { CW__SHM_ASKING, CW__SHM_READY, CW__SHM_REVOKING, CW__SHM_GONE } state;
-	int closed; /* by the core, while REVOKING: freed when that is done */
+	enum { CW__SHM_ASKING, CW__SHM_READY, CW__SHM_REVOKING } state;
+	int returned, closed; /* REVOKING: the core said so; unmapped and freed after both */
 };
 
 int cw__shm_peer_open(void *transport, struct cw_peer *core_peer, const void *description, size_t length,
