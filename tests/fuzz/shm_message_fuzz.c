@@ -1,16 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Bytes from a peer on this machine: what is accepted must be sound, and encode to the same bytes again. */
-#include <stdlib.h>
-#include <string.h>
+#include "fuzz.h"
+
 #include <transports/shm/message.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void require(int truth)
-{
-	if (!truth)
-		abort();
-}
 
 static void check_message(const uint8_t *data, size_t size)
 {

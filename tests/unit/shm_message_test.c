@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The messages of the shm transport: each survives encoding and decoding; whatever a correct peer never sends is refused. */
+/* The messages of the shm transport: each survives encoding and decoding; whatever a correct peer never sends is
+ * refused. */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
 
 #include <causeway/causeway.h>
 #include <string.h>
@@ -58,8 +59,10 @@ static void every_type_survives_whole_and_no_other_length(void **state)
 	static const struct {
 		uint16_t type;
 		size_t bytes;
-	} rows[] = { { CW__SHM_WELCOME, 80 }, { CW__SHM_IMPORT, 40 }, { CW__SHM_IMPORTED, 48 }, { CW__SHM_DROP, 24 },
-		     { CW__SHM_REVOKE, 24 },  { CW__SHM_REVOKED, 24 }, { CW__SHM_PULLED, 24 },  { CW__SHM_CANCEL, 24 } };
+	} rows[] = {
+		{ CW__SHM_WELCOME, 80 }, { CW__SHM_IMPORT, 40 },  { CW__SHM_IMPORTED, 48 }, { CW__SHM_DROP, 24 },
+		{ CW__SHM_REVOKE, 24 },  { CW__SHM_REVOKED, 24 }, { CW__SHM_PULLED, 24 },   { CW__SHM_CANCEL, 24 }
+	};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -150,7 +153,7 @@ static void wrong_headers_are_refused(void **state)
 		const char *what;
 		size_t at;
 		unsigned char value;
-	} rows[] = { { "type 0", 4, 0 },       { "an unknown type", 4, 99 }, { "reserved bits", 6, 1 },
+	} rows[] = { { "type 0", 4, 0 },        { "an unknown type", 4, 99 }, { "reserved bits", 6, 1 },
 		     { "more of them", 12, 1 }, { "a wrong length", 0, 25 },  { "a positive status", 8, 1 } };
 	struct cw__shm_message drop = { .type = CW__SHM_DROP, .id = 3 }, got;
 	unsigned char data[CW__SHM_HEADER_BYTES];

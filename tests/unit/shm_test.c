@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The shm transport between real engines: in one process where that is enough, in two where a process has to stop, to die
- * or to be forbidden something. Every segment is opened for shm alone, so nothing here can pass by another way.
+ * The shm transport between real engines: in one process where that is enough, in two where a process has to stop, to
+ * die or to be forbidden something. Every segment is opened for shm alone, so nothing here can pass by another way.
  */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
 
 #include <causeway/causeway.h>
 #include <dirent.h>
@@ -716,7 +716,8 @@ static void forbid_attach(void)
 		_exit(77);
 }
 
-/* Both engines live under the filter. Granted memory still goes by shm; ordinary memory finds no way, and the report says why. */
+/* Both engines live under the filter. Granted memory still goes by shm; ordinary memory finds no way, and the report
+ * says why. */
 static void forbidden_main(int in, int out)
 {
 	struct pair pair;

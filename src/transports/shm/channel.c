@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Packets on a connected unix socket: SOCK_SEQPACKET keeps them apart and carries descriptors. A packet that the socket does
- * not take is kept and sent later; a peer that reads nothing for long is cut off.
+ * Packets on a connected unix socket: SOCK_SEQPACKET keeps them apart and carries descriptors. A packet that the socket
+ * does not take is kept and sent later; a peer that reads nothing for long is cut off.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -159,8 +159,8 @@ static int received_fd(struct msghdr *message)
 	return fd;
 }
 
-int cw__shm_channel_receive(struct cw__shm_channel *channel, unsigned char *buffer,
-			    struct cw__shm_message *message_out, int *fd_out)
+int cw__shm_channel_receive(struct cw__shm_channel *channel, unsigned char *buffer, struct cw__shm_message *message_out,
+			    int *fd_out)
 {
 	union {
 		struct cmsghdr header;

@@ -9,7 +9,8 @@
 #include <transports/shm/shm.h>
 #include <unistd.h>
 
-/* The identity comes first in each read: when it cannot be read, this is not the process we mean, and nothing else is. */
+/* The identity comes first in each read: when it cannot be read, this is not the process we mean, and nothing else is.
+ */
 int cw__shm_read(const struct cw__shm_process *process, const struct iovec *local, const struct iovec *remote,
 		 unsigned count, uint64_t *moved_out)
 {
@@ -30,10 +31,10 @@ int cw__shm_read(const struct cw__shm_process *process, const struct iovec *loca
 	}
 	got = process_vm_readv(process->pid, into, count + 1, from, count + 1, 0);
 	if (got < 0)
-		return errno == EPERM || errno == EACCES ? CW_ERR_PERMISSION :
-		       errno == ENOSYS			 ? CW_ERR_UNSUPPORTED :
-		       errno == ENOMEM			 ? CW_ERR_NO_MEMORY :
-							   CW_ERR_PEER_DOWN;
+		return errno == EPERM || errno == EACCES ? CW_ERR_PERMISSION
+		       : errno == ENOSYS                 ? CW_ERR_UNSUPPORTED
+		       : errno == ENOMEM                 ? CW_ERR_NO_MEMORY
+							 : CW_ERR_PEER_DOWN;
 	if ((size_t)got < sizeof(seen) || memcmp(seen, process->instance, sizeof(seen)) != 0)
 		return CW_ERR_PEER_RESTARTED;
 	*moved_out = (uint64_t)got - sizeof(seen);

@@ -146,8 +146,7 @@ size_t cw__shm_piece_encode(const struct cw__shm_piece *piece, void *out, size_t
 
 struct cw__shm_piece cw__shm_piece_at(const unsigned char *pieces, uint32_t index)
 {
-	struct cw__reader reader =
-		cw__reader_init(pieces + (size_t)index * CW__SHM_PIECE_BYTES, CW__SHM_PIECE_BYTES);
+	struct cw__reader reader = cw__reader_init(pieces + (size_t)index * CW__SHM_PIECE_BYTES, CW__SHM_PIECE_BYTES);
 	struct cw__shm_piece piece;
 
 	piece.source = cw__get_u64(&reader);

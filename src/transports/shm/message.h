@@ -21,16 +21,17 @@
 #define CW__SHM_REGION_BYTES 4u
 
 enum cw__shm_type {
-	CW__SHM_HELLO = 1,    /* the first message; answered by WELCOME */
+	CW__SHM_HELLO = 1, /* the first message; answered by WELCOME */
 	CW__SHM_WELCOME = 2,
-	CW__SHM_IMPORT = 3,   /* "may I use this region?"; id: the initiator's number for the import; answered by IMPORTED */
+	CW__SHM_IMPORT = 3, /* "may I use this region?"; id: the initiator's number for the import; answered by IMPORTED
+			     */
 	CW__SHM_IMPORTED = 4, /* with a descriptor when CW__SHM_GRANTED is set */
 	CW__SHM_DROP = 5,     /* the initiator does not use import id any more */
 	CW__SHM_REVOKE = 6,   /* the owner takes import id back; answered by REVOKED */
 	CW__SHM_REVOKED = 7,  /* nothing reads or maps what import id named */
 	CW__SHM_PULL = 8,     /* "please fetch these pieces from me"; id: the initiator's; answered by PULLED */
 	CW__SHM_PULLED = 9,
-	CW__SHM_CANCEL = 10   /* end pull id soon; its PULLED still comes */
+	CW__SHM_CANCEL = 10 /* end pull id soon; its PULLED still comes */
 };
 
 /* Flags of a description, a hello and a welcome: what the sender allows or can do. */
@@ -97,8 +98,8 @@ struct cw__shm_message {
 size_t cw__shm_message_encode(const struct cw__shm_message *message, void *out, size_t capacity);
 size_t cw__shm_piece_encode(const struct cw__shm_piece *piece, void *out, size_t capacity);
 
-/* CW_ERR_PROTOCOL for anything that no correct peer sends: unknown types, lengths that are not those of the type, a positive status,
- * pieces that are empty, wrap around or do not add up. */
+/* CW_ERR_PROTOCOL for anything that no correct peer sends: unknown types, lengths that are not those of the type, a
+ * positive status, pieces that are empty, wrap around or do not add up. */
 int cw__shm_message_decode(const void *data, size_t length, struct cw__shm_message *message_out);
 
 /* Piece `index` of a decoded PULL. */

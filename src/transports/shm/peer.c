@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The initiator's side of a session with one peer: connecting, the proof of who is there, imports, and writes that the peer
- * pulls. Everything is on the peer's loop, but for `why`. The order that matters is at the end of a session: imports are
- * taken from the core and unmapped first, then the socket is closed, because its end tells the owner that we hold nothing.
+ * The initiator's side of a session with one peer: connecting, the proof of who is there, imports, and writes that the
+ * peer pulls. Everything is on the peer's loop, but for `why`. The order that matters is at the end of a session:
+ * imports are taken from the core and unmapped first, then the socket is closed, because its end tells the owner that
+ * we hold nothing.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -19,9 +20,9 @@
 #define MESSAGES_PER_TURN 64
 
 enum peer_state {
-	OFF,      /* for good */
-	DOWN,     /* no session; connects when there is need */
-	MEETING,  /* HELLO was sent */
+	OFF,     /* for good */
+	DOWN,    /* no session; connects when there is need */
+	MEETING, /* HELLO was sent */
 	UP,
 	DRAINING /* the session is over; imports are coming back, then the socket is closed */
 };
@@ -40,7 +41,7 @@ struct cw__shm_peer {
 	int can_read, can_pull;
 	struct cw__shm_process process;
 	uint64_t imports_made;
-	struct cw__list asking, ready, revoking; /* cw__shm_import.node */
+	struct cw__list asking, ready, revoking;   /* cw__shm_import.node */
 	struct cw_slice *pulls[CW__SHM_PULLS_MAX]; /* scratch[PULL_ID], by its low bits */
 	unsigned pull_count;
 	uint64_t pulls_made;
@@ -236,8 +237,8 @@ static void pulls_end(struct cw__shm_peer *peer, int status, enum cw_remote_stat
 			pull_done(peer, peer->pulls[i]->scratch[PULL_ID], status, remote);
 }
 
-/* Gives up those whose time has come; the timer is set for the next. A peer that does not answer may read our memory later and
- * discards what it reads when not_after has passed: nothing of ours is touched. */
+/* Gives up those whose time has come; the timer is set for the next. A peer that does not answer may read our memory
+ * later and discards what it reads when not_after has passed: nothing of ours is touched. */
 static void pulls_give_up(struct cw__shm_peer *peer, uint64_t now)
 {
 	uint64_t next = UINT64_MAX;
@@ -401,7 +402,8 @@ static void give_up(struct cw__shm_peer *peer, enum peer_state state, const char
 
 static void connect_now(struct cw__shm_peer *peer);
 
-/* All imports are back: nothing of the peer is mapped, and closing says so. A new session ends what the old one left. */
+/* All imports are back: nothing of the peer is mapped, and closing says so. A new session ends what the old one left.
+ */
 static void drained(struct cw__shm_peer *peer)
 {
 	int ended = process_ended(peer);
@@ -482,8 +484,7 @@ static void on_welcome(struct cw__shm_peer *peer, const struct cw__shm_message *
 		give_up(peer, OFF, "off: the peer runs as another user");
 		return;
 	}
-	if (welcome->status ||
-	    memcmp(welcome->hello.instance, peer->core->instance, CW__SHM_INSTANCE_BYTES) != 0) {
+	if (welcome->status || memcmp(welcome->hello.instance, peer->core->instance, CW__SHM_INSTANCE_BYTES) != 0) {
 		give_up(peer, DOWN, "off: the peer's socket belongs to another engine");
 		return;
 	}
@@ -492,8 +493,7 @@ static void on_welcome(struct cw__shm_peer *peer, const struct cw__shm_message *
 	peer->state = UP;
 	/* Our older session, if any, was ended before the welcome was sent: its pulls are quiet. */
 	pulls_end(peer, CW_ERR_IO, CW_REMOTE_QUIET);
-	cw__list_each(node, &peer->asking)
-		send_import(peer, cw__container(node, struct cw__shm_import, node));
+	cw__list_each(node, &peer->asking) send_import(peer, cw__container(node, struct cw__shm_import, node));
 	ops_of(peer)->rail_state(peer->shm->host, peer->core, CW__SHM_RAIL_PULL, CW_OK);
 }
 
@@ -569,8 +569,8 @@ static int connect_socket(struct cw__shm_peer *peer)
 		give_up(peer, DOWN, "off: no unix socket can be opened (limit of open files?)");
 	else if (connect(fd, (struct sockaddr *)&address, length))
 		give_up(peer, DOWN,
-			errno == EAGAIN ? "off: the peer's unix socket is busy" :
-					  "off: the peer's unix socket is not here (another network namespace?)");
+			errno == EAGAIN ? "off: the peer's unix socket is busy"
+					: "off: the peer's unix socket is not here (another network namespace?)");
 	else if (cw__shm_channel_who(fd, &peer->process.pid, &uid) || uid != peer->shm->uid)
 		give_up(peer, OFF, "off: the peer runs as another user");
 	else
@@ -592,8 +592,8 @@ static void connect_now(struct cw__shm_peer *peer)
 		return;
 	}
 	hello.hello.version = CW__SHM_VERSION;
-	hello.hello.flags = (uint16_t)((peer->shm->grant ? CW__SHM_GRANT : 0) |
-				       (peer->shm->attach ? CW__SHM_ATTACH : 0));
+	hello.hello.flags =
+		(uint16_t)((peer->shm->grant ? CW__SHM_GRANT : 0) | (peer->shm->attach ? CW__SHM_ATTACH : 0));
 	memcpy(hello.hello.instance, peer->shm->proof, CW__SHM_INSTANCE_BYTES);
 	memcpy(hello.hello.expected, peer->core->instance, CW__SHM_INSTANCE_BYTES);
 	hello.hello.proof = (uintptr_t)peer->shm->proof;
@@ -605,8 +605,7 @@ static void connect_now(struct cw__shm_peer *peer)
 
 /* ------------------------------------------------------------------------------------ the core's calls */
 
-int cw__shm_peer_open(void *transport, struct cw_peer *core, const void *description, size_t length,
-		      void **peer_out)
+int cw__shm_peer_open(void *transport, struct cw_peer *core, const void *description, size_t length, void **peer_out)
 {
 	struct cw__shm *shm = transport;
 	struct cw__shm_description about;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The target's side: a listener on an abstract unix socket and one session for each connected initiator. A session hands
- * out granted memory, tells its peer when a region is taken back, and pulls what the peer wants written. It lives on one
- * loop; only its grants are shared with other threads, under the transport's lock.
+ * The target's side: a listener on an abstract unix socket and one session for each connected initiator. A session
+ * hands out granted memory, tells its peer when a region is taken back, and pulls what the peer wants written. It lives
+ * on one loop; only its grants are shared with other threads, under the transport's lock.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -44,8 +44,8 @@ struct cw__shm_session {
 	struct cw__shm *shm;
 	struct cw_loop *loop;
 	struct cw__shm_channel channel;
-	struct cw_io life;     /* pidfd of the peer's process; fd -1 = none */
-	struct cw_task task;   /* posted at most once: */
+	struct cw_io life;   /* pidfd of the peer's process; fd -1 = none */
+	struct cw_task task; /* posted at most once: */
 	_Atomic int posted;
 	struct cw_timer timer; /* MEETING: until when */
 	enum session_state state;
@@ -54,7 +54,7 @@ struct cw__shm_session {
 	int dead;    /* ended; freed when it is neither posted nor held */
 	uint64_t link;
 	struct cw__shm_process process;
-	int can_pull, can_map; /* the peer's memory; ours by the peer */
+	int can_pull, can_map;  /* the peer's memory; ours by the peer */
 	struct cw__list grants; /* cw__shm_grant.session_node; lock */
 	unsigned grant_count;   /* lock */
 	struct cw__list pulls, spare;
@@ -229,8 +229,8 @@ static int grant_enter(struct cw__shm_session *session, uint64_t number, uint64_
 	return status;
 }
 
-/* A descriptor for the peer that allows what the region allows, or -1: for a read-only region the kernel itself shall refuse a
- * writable mapping. */
+/* A descriptor for the peer that allows what the region allows, or -1: for a read-only region the kernel itself shall
+ * refuse a writable mapping. */
 static int granted_fd(const struct cw_region_view *view)
 {
 	int writable = (view->access & CW_ACCESS_REMOTE_WRITE) != 0;
@@ -361,8 +361,7 @@ static int gather(struct cw__shm_session *session, const struct pull *pull, uint
 		if (status)
 			return status;
 		gather->local[gather->count] = (struct iovec){ grant->pointer, length };
-		gather->remote[gather->count] =
-			(struct iovec){ (void *)(uintptr_t)(piece->source + offset), length };
+		gather->remote[gather->count] = (struct iovec){ (void *)(uintptr_t)(piece->source + offset), length };
 		gather->count++;
 		gather->length += length;
 		budget -= length;
@@ -519,8 +518,8 @@ static void serve_hello(struct cw__shm_session *session, const struct cw__shm_me
 	session->process.proof = hello->hello.proof;
 	session->link = hello->hello.link;
 	session->can_map = shm->grant && (hello->hello.flags & CW__SHM_GRANT);
-	session->can_pull = shm->attach && (hello->hello.flags & CW__SHM_ATTACH) &&
-			    cw__shm_prove(&session->process) == CW_OK;
+	session->can_pull =
+		shm->attach && (hello->hello.flags & CW__SHM_ATTACH) && cw__shm_prove(&session->process) == CW_OK;
 	session->state = MOVING;
 	pthread_mutex_lock(&shm->lock);
 	before = session_before(session);
@@ -753,8 +752,7 @@ void cw__shm_serve_close(struct cw__shm *shm)
 	shm->host->ops->timer_stop(shm->loop, &shm->accept_timer);
 	close(shm->listener.fd);
 	while (!cw__list_empty(&shm->sessions)) {
-		struct cw__shm_session *session =
-			cw__container(shm->sessions.next, struct cw__shm_session, node);
+		struct cw__shm_session *session = cw__container(shm->sessions.next, struct cw__shm_session, node);
 
 		atomic_store_explicit(&session->posted, 0, memory_order_relaxed); /* the task will not run */
 		session_end(session);

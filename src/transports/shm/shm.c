@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Between processes on one machine, in two ways. Granted memory: engine-owned memory is a sealed memfd that the peer maps,
- * so a transfer is one memcpy by the initiator. Any other host memory: cross-memory attach, which only ever reads: the
- * initiator reads for a READ, the target for a WRITE, after its own check. Start with message.h for what is said between
- * the two engines, then peer.c (initiator) and serve.c (target).
+ * Between processes on one machine, in two ways. Granted memory: engine-owned memory is a sealed memfd that the peer
+ * maps, so a transfer is one memcpy by the initiator. Any other host memory: cross-memory attach, which only ever
+ * reads: the initiator reads for a READ, the target for a WRITE, after its own check. Start with message.h for what is
+ * said between the two engines, then peer.c (initiator) and serve.c (target).
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -74,8 +74,7 @@ static int shm_describe(void *transport, struct cw_blob *out)
 	description.flags = (uint16_t)((shm->grant ? CW__SHM_GRANT : 0) | (shm->attach ? CW__SHM_ATTACH : 0));
 	description.name = (const unsigned char *)shm->name;
 	description.name_length = (uint8_t)strlen(shm->name);
-	return shm->host->ops->blob_append(out, data,
-					   cw__shm_description_encode(&description, data, sizeof(data)));
+	return shm->host->ops->blob_append(out, data, cw__shm_description_encode(&description, data, sizeof(data)));
 }
 
 /* ---------------------------------------------------------------------------------------------- regions */
@@ -152,8 +151,7 @@ static void shm_detach(void *transport, void *attachment)
 	free(region);
 }
 
-static int shm_export_region(void *transport, const struct cw_region_view *view, void *attachment,
-			     struct cw_blob *out)
+static int shm_export_region(void *transport, const struct cw_region_view *view, void *attachment, struct cw_blob *out)
 {
 	struct cw__shm *shm = transport;
 	unsigned char data[CW__SHM_REGION_BYTES];
@@ -167,8 +165,8 @@ static int shm_export_region(void *transport, const struct cw_region_view *view,
 	return shm->host->ops->blob_append(out, data, cw__shm_region_encode(flags, data, sizeof(data)));
 }
 
-/* A range that is taken back ends the grant of its whole region: a mapping has no holes. What is left of the region goes by a
- * transport that asks us about each access. */
+/* A range that is taken back ends the grant of its whole region: a mapping has no holes. What is left of the region
+ * goes by a transport that asks us about each access. */
 static int shm_revoke(void *transport, const struct cw_region_view *view, void *attachment, uint64_t address,
 		      uint64_t length, struct cw_revocation *token)
 {
@@ -323,8 +321,8 @@ static int shm_copy(void *transport, void *peer, struct cw_slice *slice)
 				return CW_ERR_STALE_REGION;
 			offset += pieces[i].length;
 		}
-		status = import->mapping.start ? copy_granted(import, slice, pieces, count) :
-						 copy_attached(import, pieces, count);
+		status = import->mapping.start ? copy_granted(import, slice, pieces, count)
+					       : copy_attached(import, pieces, count);
 	}
 	return status;
 }

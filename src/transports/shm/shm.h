@@ -15,8 +15,8 @@
 #include <transports/shm/message.h>
 #include <util/list.h>
 
-#define CW__SHM_RAIL_COPY 0u /* copied by the initiator: granted memory, cross-memory reads */
-#define CW__SHM_RAIL_PULL 1u /* pulled by the target */
+#define CW__SHM_RAIL_COPY 0u  /* copied by the initiator: granted memory, cross-memory reads */
+#define CW__SHM_RAIL_PULL 1u  /* pulled by the target */
 #define CW__SHM_PULLS_MAX 64u /* of one session at once; a power of two */
 #define CW__SHM_BATCH 64u     /* pieces in one cross-memory read */
 
@@ -56,10 +56,10 @@ void cw__shm_channel_put(struct cw__shm_channel *channel, const struct cw__shm_m
 int cw__shm_channel_try(struct cw__shm_channel *channel, const void *data, size_t length);
 /* After EPOLLOUT: sends what waits. */
 void cw__shm_channel_flush(struct cw__shm_channel *channel);
-/* Receives and decodes one packet into buffer (CW__SHM_MESSAGE_MAX bytes). CW_OK, ERR_AGAIN (none there), ERR_CLOSED (end) or
- * ERR_PROTOCOL. *fd_out: a descriptor that came along, the caller's, or -1. */
-int cw__shm_channel_receive(struct cw__shm_channel *channel, unsigned char *buffer,
-			    struct cw__shm_message *message_out, int *fd_out);
+/* Receives and decodes one packet into buffer (CW__SHM_MESSAGE_MAX bytes). CW_OK, ERR_AGAIN (none there), ERR_CLOSED
+ * (end) or ERR_PROTOCOL. *fd_out: a descriptor that came along, the caller's, or -1. */
+int cw__shm_channel_receive(struct cw__shm_channel *channel, unsigned char *buffer, struct cw__shm_message *message_out,
+			    int *fd_out);
 /* Takes it off its loop; what is queued is dropped. The descriptor stays open. */
 void cw__shm_channel_stop(struct cw__shm_channel *channel);
 void cw__shm_channel_close(struct cw__shm_channel *channel);
@@ -73,15 +73,17 @@ socklen_t cw__shm_socket_address(const void *name, size_t length, void *address_
 
 /* ------------------------------------------------------------------------------------------- memory.c */
 
-/* A process whose memory we read, and how we know that it is still the one we mean: each read fetches its instance id too. */
+/* A process whose memory we read, and how we know that it is still the one we mean: each read fetches its instance id
+ * too. */
 struct cw__shm_process {
 	pid_t pid;
 	uint64_t proof;
 	unsigned char instance[CW__SHM_INSTANCE_BYTES];
 };
 
-/* Reads count ranges (at most CW__SHM_BATCH) that are as long on both sides. Errors: STALE_REGION (memory is not mapped there),
- * PEER_DOWN (no such process), PEER_RESTARTED (another process), PERMISSION, UNSUPPORTED. *moved_out is always written. */
+/* Reads count ranges (at most CW__SHM_BATCH) that are as long on both sides. Errors: STALE_REGION (memory is not mapped
+ * there), PEER_DOWN (no such process), PEER_RESTARTED (another process), PERMISSION, UNSUPPORTED. *moved_out is always
+ * written. */
 int cw__shm_read(const struct cw__shm_process *process, const struct iovec *local, const struct iovec *remote,
 		 unsigned count, uint64_t *moved_out);
 /* Does the process prove its identity? As cw__shm_read() of nothing. */
@@ -92,7 +94,8 @@ struct cw__shm_mapping {
 	size_t length;
 	unsigned char *base; /* of the granted range */
 };
-/* Maps [offset, offset + length) of a memfd after checking that it cannot shrink and is long enough. Errors: PROTOCOL, NO_MEMORY. */
+/* Maps [offset, offset + length) of a memfd after checking that it cannot shrink and is long enough. Errors: PROTOCOL,
+ * NO_MEMORY. */
 int cw__shm_map(int fd, uint64_t offset, uint64_t length, int writable, struct cw__shm_mapping *mapping_out);
 void cw__shm_unmap(struct cw__shm_mapping *mapping);
 
@@ -138,7 +141,8 @@ void cw__shm_session_wake(struct cw__shm_session *session);
 
 /* --------------------------------------------------------------------------------------------- peer.c */
 
-/* A region of a peer. Its fields do not change between import_done and the end of the import, so copies read them unlocked. */
+/* A region of a peer. Its fields do not change between import_done and the end of the import, so copies read them
+ * unlocked. */
 struct cw__shm_import {
 	struct cw__list node; /* of the peer: asking, ready or revoking; loop */
 	struct cw__shm_peer *peer;
