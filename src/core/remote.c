@@ -98,15 +98,33 @@ static void close_on_loop(struct cw_task *task)
 	let_go(remote); /* the list's reference, and what close_soon() took of the segment */
 }
 
+/* 1 = the segment stays until cw__segment_put(); 0 = it is about to be closed. */
+static int hold_segment(struct cw_segment *segment)
+{
+	int32_t refs = atomic_load_explicit(&segment->refs, memory_order_relaxed);
+
+	while (refs > 0)
+		if (atomic_compare_exchange_weak_explicit(&segment->refs, &refs, refs + 1, memory_order_relaxed,
+							  memory_order_relaxed))
+			return 1;
+	return 0;
+}
+
 static void close_soon(struct cw__remote *remote)
 {
-	struct cw_loop *loop = remote->segment->loop;
+	struct cw_segment *segment = remote->segment;
 
 	if (atomic_exchange_explicit(&remote->closing, 1, memory_order_acq_rel))
 		return;
-	atomic_fetch_add_explicit(&remote->segment->refs, 1, memory_order_relaxed);
-	remote->close_task.run = close_on_loop;
-	cw__task_post(loop, &remote->close_task);
+	if (hold_segment(segment)) {
+		remote->close_task.run = close_on_loop;
+		cw__task_post(segment->loop, &remote->close_task);
+		return;
+	}
+	/* No request is left, so we are on the loop: the segment's own end finds it in the list. */
+	pthread_mutex_lock(&segment->lock);
+	cw__list_push_back(&segment->remotes, &remote->node);
+	pthread_mutex_unlock(&segment->lock);
 }
 
 int cw__remote_pin(struct cw__remote *remote)
