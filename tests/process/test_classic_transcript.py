@@ -114,7 +114,7 @@ def test_initiator_pages(peers):
             assert bytes(mooncake.buffers[BASE][place * page : (place + 1) * page]) == pattern(4, page, here * page)
 
 
-@pytest.mark.parametrize("address, length", [(BASE - 1, 10), (BASE + 91, 10), (5, 1), (2**64 - 4, 8)])
+@pytest.mark.parametrize("address, length", [(BASE - 1, 10), (BASE + 91, 10), (5, 1)])
 def test_initiator_unknown_address_is_refused(peers, address, length):
     with classic.ClassicTarget({BASE: bytearray(100)}) as mooncake:
         peer = initiator(peers, mooncake, 100)
