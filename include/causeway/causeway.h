@@ -21,6 +21,9 @@
 extern "C" {
 #endif
 
+/* The library is built with hidden visibility; what this header declares is its exception. */
+#pragma GCC visibility push(default)
+
 #define CW_VERSION_MAJOR 0
 #define CW_VERSION_MINOR 1
 #define CW_VERSION_PATCH 0
@@ -502,6 +505,8 @@ struct cw_path_step {
  * NOT_REGISTERED, STALE_REGION, PEER_DOWN. May ask the peer. Threads: any. */
 int cw_path_explain(struct cw_segment *segment, const void *local, uint64_t remote, uint64_t length, enum cw_op op,
 		    struct cw_path_step *steps_out, size_t max, size_t *count_out);
+
+#pragma GCC visibility pop
 
 #ifdef __cplusplus
 }

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The subcommands of `causeway`: each takes its own argv (argv[0] is its name)
- * and returns the exit status. */
+/* The subcommands of `causeway`: each takes its own argv (argv[0] is its name) and returns the exit status. */
 #ifndef CAUSEWAY_COMMANDS_H
 #define CAUSEWAY_COMMANDS_H
 

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * `causeway doctor`: checks of this machine. A check looks at one subject and
- * reports one or more lines, each "ok", "warn" (works, but something is slower
- * or needs care) or "broken" (an engine cannot work), and says what to do.
+ * `causeway doctor`: checks of this machine. A check looks at one subject and reports one or more lines, each "ok",
+ * "warn" (works, but something is slower or needs care) or "broken" (an engine cannot work), and says what to do.
  */
 #ifndef CAUSEWAY_DOCTOR_H
 #define CAUSEWAY_DOCTOR_H
@@ -14,13 +13,11 @@ enum doctor_verdict { DOCTOR_OK = 0, DOCTOR_WARN = 1, DOCTOR_BROKEN = 2 };
 struct doctor; /* collects the lines */
 
 /* One line. */
-void doctor_say(struct doctor *doctor, enum doctor_verdict verdict,
-                const char *subject, const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
+void doctor_say(struct doctor *doctor, enum doctor_verdict verdict, const char *subject, const char *format, ...)
+	__attribute__((format(printf, 4, 5)));
 
 /* The options of the engine that is to work here. */
-const struct engine_arguments *
-doctor_engine_arguments(const struct doctor *doctor);
+const struct engine_arguments *doctor_engine_arguments(const struct doctor *doctor);
 
 /* doctor_network.c */
 void doctor_addresses(struct doctor *doctor);

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* SIGINT and SIGTERM as a question that loops can ask, so that a tool always
- * ends in its own order. */
+/* SIGINT and SIGTERM as a question that loops can ask, so that a tool always ends in its own order. */
 #ifndef TOOLS_STOP_H
 #define TOOLS_STOP_H
 

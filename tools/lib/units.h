@@ -8,12 +8,11 @@
 
 #define NANOSECONDS 1000000000ull
 
-/* "123", "4k", "1.5g": k, m, g, t are powers of 1024; a trailing "b", "ib" and
- * case do not matter. 0, or -1 when it is no number or does not fit. */
+/* "123", "4k", "1.5g": k, m, g, t are powers of 1024; a trailing "b", "ib" and case do not matter. 0, or -1 when it is
+ * no number or does not fit. */
 int units_parse(const char *text, uint64_t *value_out);
 
-/* Writes bytes as "4 KiB", exactly where possible, else with two decimals.
- * Returns buffer. */
+/* Writes bytes as "4 KiB", exactly where possible, else with two decimals. Returns buffer. */
 char *units_bytes(uint64_t bytes, char *buffer, size_t length);
 
 /* CLOCK_MONOTONIC. */

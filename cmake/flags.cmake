@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+# Compiler flags of every target.
+
+if(NOT CMAKE_BUILD_TYPE)
+	set(CMAKE_BUILD_TYPE Release)
+endif()
+
+set(CMAKE_C_STANDARD 11)
+set(CMAKE_C_STANDARD_REQUIRED ON)
+set(CMAKE_C_EXTENSIONS OFF)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+
+add_compile_definitions(_GNU_SOURCE)
+# Messages and assertions name files relative to the source tree, wherever it lies.
+add_compile_options("-fmacro-prefix-map=${PROJECT_SOURCE_DIR}/=")
+add_compile_options(-Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wconversion)
+if(CAUSEWAY_WERROR)
+	add_compile_options(-Werror)
+endif()
+
+if(CAUSEWAY_SANITIZE)
+	add_compile_options(-fsanitize=${CAUSEWAY_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+	add_link_options(-fsanitize=${CAUSEWAY_SANITIZE})
+endif()
+if(CAUSEWAY_FUZZ)
+	add_compile_options(-fsanitize=fuzzer-no-link)
+endif()
+if(CAUSEWAY_COVERAGE)
+	add_compile_options(-fprofile-instr-generate -fcoverage-mapping)
+	add_link_options(-fprofile-instr-generate)
+endif()

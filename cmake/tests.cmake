@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+# tests/unit/<name>_test.c is one program and one ctest test; tests/support/*.c is linked into all of them. tests/plugin/*.c is the
+# example plug-in, tests/process/peer*.c the engine that whole-process tests (pytest) drive.
+
+find_library(CMOCKA_LIBRARY NAMES cmocka REQUIRED)
+
+file(GLOB plugin_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/tests/plugin/*.c")
+if(plugin_sources)
+	add_library(example_plugin MODULE ${plugin_sources})
+	target_include_directories(example_plugin PRIVATE "${PROJECT_SOURCE_DIR}/include")
+endif()
+
+file(GLOB support_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/tests/support/*.c")
+if(support_sources)
+	add_library(causeway_test_support STATIC ${support_sources})
+	target_include_directories(causeway_test_support PUBLIC "${PROJECT_SOURCE_DIR}/tests")
+	target_link_libraries(causeway_test_support PUBLIC causeway_static)
+endif()
+
+# Sanitized programs are several times slower.
+set(unit_timeout 60)
+if(CAUSEWAY_SANITIZE)
+	set(unit_timeout 240)
+endif()
+
+file(GLOB tests CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/tests/unit/*_test.c")
+foreach(source ${tests})
+	cmake_path(GET source STEM name)
+	add_executable(${name} ${source})
+	set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/tests")
+	target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}/tests")
+	if(TARGET causeway_test_support)
+		target_link_libraries(${name} PRIVATE causeway_test_support)
+	endif()
+	target_link_libraries(${name} PRIVATE causeway_static ${CMOCKA_LIBRARY})
+	add_test(NAME ${name} COMMAND ${name})
+	set_tests_properties(${name} PROPERTIES TIMEOUT ${unit_timeout} SKIP_RETURN_CODE 77)
+	if(TARGET example_plugin)
+		add_dependencies(${name} example_plugin)
+		set_property(TEST ${name} APPEND PROPERTY ENVIRONMENT
+			"CAUSEWAY_EXAMPLE_PLUGIN=$<TARGET_FILE:example_plugin>")
+	endif()
+endforeach()
+
+file(GLOB peer_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/tests/process/peer*.c")
+add_executable(cwpeer ${peer_sources})
+target_link_libraries(cwpeer PRIVATE causeway json_c Threads::Threads)
+
+# Does everything that a clean run does; `./do check quiet` sees that it prints nothing.
+add_executable(cwquiet "${PROJECT_SOURCE_DIR}/tests/process/quiet.c")
+target_link_libraries(cwquiet PRIVATE causeway)

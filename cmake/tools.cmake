@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+# Each folder of tools/ is a program of that name, except tools/lib, which they share. They see the public header only.
+
+set(CMAKE_INSTALL_RPATH "$ORIGIN/../${CMAKE_INSTALL_LIBDIR}")
+
+file(GLOB shared_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/tools/lib/*.c")
+if(shared_sources)
+	add_library(causeway_tools STATIC ${shared_sources})
+	target_include_directories(causeway_tools PUBLIC "${PROJECT_SOURCE_DIR}/tools" "${PROJECT_SOURCE_DIR}/tools/lib")
+	target_link_libraries(causeway_tools PUBLIC causeway json_c Threads::Threads m)
+endif()
+
+file(GLOB folders CONFIGURE_DEPENDS LIST_DIRECTORIES true "${PROJECT_SOURCE_DIR}/tools/*")
+foreach(folder ${folders})
+	cmake_path(GET folder FILENAME program)
+	file(GLOB sources CONFIGURE_DEPENDS "${folder}/*.c")
+	if(NOT sources OR program STREQUAL "lib")
+		continue()
+	endif()
+	# A program may have the name of the library's target, "causeway".
+	add_executable(tool_${program} ${sources})
+	set_target_properties(tool_${program} PROPERTIES OUTPUT_NAME ${program})
+	target_include_directories(tool_${program} PRIVATE "${folder}")
+	target_link_libraries(tool_${program} PRIVATE causeway json_c Threads::Threads m)
+	if(TARGET causeway_tools)
+		target_link_libraries(tool_${program} PRIVATE causeway_tools)
+	endif()
+	install(TARGETS tool_${program} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+endforeach()
+
+if(CAUSEWAY_EXAMPLES)
+	file(GLOB examples CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/examples/*.c")
+	foreach(source ${examples})
+		cmake_path(GET source STEM program)
+		add_executable(example_${program} ${source})
+		set_target_properties(example_${program} PROPERTIES OUTPUT_NAME ${program}
+			RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/examples")
+		target_link_libraries(example_${program} PRIVATE causeway)
+	endforeach()
+endif()

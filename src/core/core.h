@@ -1,0 +1,618 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The core's own structures: what an engine, a loop, a region, a segment, a request and a batch are made of, who owns
+ * them and which lock guards them. Only files in src/core include this. docs/architecture.md tells the story.
+ *
+ * Locks, outermost first: engine->lock, loop->lock, segment->lock, queue->lock, batch->lock. A thread holds at most
+ * one loop lock.
+ */
+#ifndef CW_CORE_CORE_H
+#define CW_CORE_CORE_H
+
+#include <causeway/plugin.h>
+#include <core/control_ops.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <sys/epoll.h>
+#include <util/clock.h>
+#include <util/list.h>
+
+#define CW__PARTS_MAX 16       /* transports, and platforms, in one engine */
+#define CW__RAILS_MAX 64       /* of one transport to one peer */
+#define CW__LOOPS_MAX 64
+#define CW__CLASSES 3
+#define CW__REVOKED_MAX 64     /* partial revocations of one region */
+#define CW__INLINE_BYTES (256u * 1024) /* copied by cw_batch_submit() itself */
+
+/* ------------------------------------------------------------------------------------------- settings */
+
+enum cw__setting_type {
+	CW__SETTING_TEXT,
+	CW__SETTING_NUMBER,
+	CW__SETTING_BYTES,
+	CW__SETTING_BOOL,
+	CW__SETTING_MS
+};
+
+struct cw__setting {
+	char *text;      /* as given; owned */
+	uint64_t number; /* parsed; MS in ns */
+	const char *origin;
+};
+
+struct cw__config {
+	struct cw__setting *values; /* one for each row of settings.def */
+	char **extra;               /* "key=value" of settings that belong to plug-ins; owned */
+	size_t extra_count;
+};
+
+int cw__config_init(struct cw__config *config);
+void cw__config_free(struct cw__config *config);
+int cw__config_load(struct cw__config *config, const struct cw_engine_options *options);
+size_t cw__config_count(void);
+void cw__config_describe(size_t row, const char **key_out, const char **fallback_out, const char **help_out);
+const char *cw__config_text(const struct cw__config *config, const char *key);
+/* fallback when there is no such key. */
+uint64_t cw__config_number(const struct cw__config *config, const char *key, uint64_t fallback);
+
+/* -------------------------------------------------------------------------------------- errors and log */
+
+/* Sets cw_last_error() of this thread and returns status. */
+int cw__fail(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+struct cw__log {
+	cw_log_fn fn; /* NULL = stderr */
+	void *arg;
+	int level; /* -1 = silent */
+	pthread_mutex_t lock;
+	uint64_t window; /* start of the current second; guarded by lock */
+	unsigned lines, dropped;
+};
+
+void cw__log_init(struct cw__log *log, cw_log_fn fn, void *arg, const char *level);
+void cw__log_write(struct cw__log *log, enum cw_log_level level, const char *format, va_list arguments);
+void cw__log(struct cw_engine *engine, enum cw_log_level level, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* ----------------------------------------------------------------------------------------------- loop */
+
+struct cw__slice;
+
+struct cw__timers {
+	struct cw_timer **heap; /* by time */
+	size_t count, capacity;
+};
+
+/* Where a share of the peers is handled. Everything is guarded by lock unless it says otherwise. */
+struct cw_loop {
+	struct cw_engine *engine;
+	pthread_mutex_t lock;
+	int epoll_fd, wake_fd, timer_fd;
+	struct cw_io wake_io, timer_io;
+	struct cw__timers timers;
+	uint64_t armed_at; /* what timer_fd is set to; CW_FOREVER = nothing */
+	struct epoll_event events[64];
+	int event_count, event_next;
+	struct cw__list segments;  /* cw_segment.loop_node */
+	struct cw__list busy;      /* cw_segment.busy_node: copies left to do */
+	struct cw__list free_slices;
+	struct cw__list slabs;
+	struct cw__list ended;     /* cw_batch.ended_node: callbacks to run without the lock */
+	_Atomic(struct cw_task *) inbox; /* any thread pushes, the driver takes all */
+	unsigned slice_count;
+	int starved;               /* a segment found no free slice */
+	_Atomic int sleeping;      /* somebody blocks in epoll_wait */
+	_Atomic int wake_pending;  /* wake_fd was written and not read yet */
+	_Atomic int scan_wanted;   /* some batch is ending or some region is revoked */
+	_Atomic unsigned drivers;  /* callers that wait and drive */
+	_Atomic uint32_t drive_epoch;
+	_Atomic int blocking_driver; /* one of them may block in epoll_wait */
+	_Atomic uint32_t park;     /* futex: 1 = the progress thread is parked because a caller drives */
+	_Atomic unsigned futex_waiters; /* callers that wait on a batch without driving */
+	pthread_t thread;
+	int has_thread;
+	unsigned spin_score;       /* of the progress thread: how often spinning paid lately */
+};
+
+/* The loop whose lock this thread holds, or NULL. */
+struct cw_loop *cw__loop_current(void);
+int cw__loop_open(struct cw_loop *loop, struct cw_engine *engine);
+void cw__loop_close(struct cw_loop *loop);
+int cw__loop_start(struct cw_loop *loop); /* its progress thread */
+void cw__loop_stop(struct cw_loop *loop);
+void cw__loop_lock(struct cw_loop *loop);
+int cw__loop_trylock(struct cw_loop *loop);
+void cw__loop_unlock(struct cw_loop *loop); /* also runs callbacks of ended batches, after the lock is free */
+/* With the lock held: handles what is ready. 1 = something was. */
+int cw__loop_turn(struct cw_loop *loop);
+/* Makes sure that somebody looks at the loop soon. Any thread. */
+void cw__loop_kick(struct cw_loop *loop);
+void cw__loop_scan(struct cw_loop *loop); /* asks for a scan; any thread */
+/* Waits until *word & mask is not 0, driving the loop; word is a futex. ERR_AGAIN at `until`. */
+int cw__loop_wait(struct cw_loop *loop, _Atomic uint32_t *word, uint32_t mask, uint64_t until);
+void cw__futex_wake_all(_Atomic uint32_t *word);
+int cw__futex_wait(_Atomic uint32_t *word, uint32_t value, uint64_t until);
+
+int cw__io_add(struct cw_loop *loop, struct cw_io *io);
+int cw__io_modify(struct cw_io *io, uint32_t events);
+void cw__io_remove(struct cw_io *io);
+void cw__timer_set(struct cw_loop *loop, struct cw_timer *timer, uint64_t at);
+void cw__timer_stop(struct cw_loop *loop, struct cw_timer *timer);
+void cw__task_post(struct cw_loop *loop, struct cw_task *task);
+
+/* --------------------------------------------------------------------------------------------- regions */
+
+enum cw__region_state {
+	CW__REGION_FREE = 0,
+	CW__REGION_REGISTERING = 1,
+	CW__REGION_LIVE = 2,
+	CW__REGION_REVOKED = 3, /* all of it */
+	CW__REGION_FAILED = 4
+};
+
+struct cw__range {
+	_Atomic uint64_t from, to;
+};
+
+/* A registered range. The struct lives as long as the engine (slots are used again with another id), so that a stale
+ * pointer can always be checked. view is constant while the state is LIVE. */
+struct cw_region {
+	struct cw_region_view view;
+	struct cw_engine *engine;
+	uint32_t slot, generation;
+	_Atomic uint32_t state;   /* enum cw__region_state */
+	_Atomic uint32_t epoch;   /* which of the two pin counters new users take */
+	_Atomic int32_t pins[2];  /* chunks and slices that touch it now */
+	_Atomic uint32_t revoked_count;
+	struct cw__range revoked[CW__REVOKED_MAX];
+	unsigned registrations;   /* engine->region_lock */
+	unsigned freeing;         /* engine->region_lock: an unregister is at work */
+	struct cw_memory_info memory;
+	void *attachments[CW__PARTS_MAX]; /* by transport */
+	uint8_t attached[CW__PARTS_MAX];
+	struct cw_allocation allocation; /* address NULL when the memory is the caller's */
+	unsigned platform;
+	pthread_mutex_t revoke_lock;     /* one revocation at a time */
+	_Atomic uint32_t revocations;    /* transports that have yet to say done; futex */
+	_Atomic uint32_t progress;       /* asynchronous registration: 0..100; futex on state */
+	int failure;                     /* why the registration failed */
+	char failure_text[200];
+	pthread_t worker;
+	int has_worker;
+	struct cw_region *next_free;     /* engine->region_lock */
+};
+
+struct cw_revocation {
+	struct cw_region *region;
+};
+
+/* The ordered index of regions by address: lookups take no lock. One writer at a time (engine->region_lock). */
+struct cw__index;
+struct cw__index *cw__index_open(void);
+void cw__index_close(struct cw__index *index);
+int cw__index_insert(struct cw__index *index, uint64_t from, uint64_t to, uint32_t slot);
+void cw__index_remove(struct cw__index *index, uint64_t from);
+/* The slot whose range holds address, or UINT32_MAX. */
+uint32_t cw__index_find(struct cw__index *index, uint64_t address);
+/* A slot whose range meets [from, to), or UINT32_MAX. Writer's lock held. */
+uint32_t cw__index_meet(struct cw__index *index, uint64_t from, uint64_t to);
+
+struct cw_region *cw__region_at(struct cw_engine *engine, uint32_t slot);
+struct cw_region *cw__region_by_id(struct cw_engine *engine, uint64_t id);
+/* The live region that holds the range, with its id; NULL when there is none. Not pinned. */
+struct cw_region *cw__region_lookup(struct cw_engine *engine, uint64_t address, uint64_t length, uint64_t *id_out);
+/* Pins it for touching [from, to); returns 0 or 1 (the counter, for unpin) or a negative status. */
+int cw__region_pin(struct cw_region *region, uint64_t id, uint64_t from, uint64_t to);
+/* Pins all of it, whatever its id, if it is live. */
+int cw__region_pin_any(struct cw_region *region);
+void cw__region_unpin(struct cw_region *region, int counter);
+void cw__regions_close(struct cw_engine *engine);
+
+/* --------------------------------------------------------------------------------- segments and paths */
+
+enum cw__remote_state { CW__REMOTE_ASKING = 0, CW__REMOTE_READY = 1, CW__REMOTE_GONE = 2, CW__REMOTE_FAILED = 3 };
+
+/* A region of a peer. refs: requests and the segment's list; pins: copies at work. */
+struct cw__remote {
+	struct cw__list node;   /* cw_segment.remotes; segment->lock */
+	struct cw_segment *segment;
+	struct cw_remote_view view;
+	_Atomic uint32_t state;
+	_Atomic int32_t refs;
+	_Atomic int32_t pins;
+	int failure;            /* FAILED: why; loop */
+	struct cw__list waiting; /* cw__request.node: asked for it; loop */
+	void *imports[CW__PARTS_MAX];
+	uint8_t import_state[CW__PARTS_MAX]; /* enum below; loop */
+	unsigned importing;     /* loop */
+	uint64_t want_from, want_to; /* the range that was asked for */
+	_Atomic int closing;    /* the last pin or ref goes: close_task was posted */
+	struct cw_task close_task;
+	struct cw__list revokers; /* cw__revoker.node; loop */
+};
+enum { CW__IMPORT_NONE = 0, CW__IMPORT_ASKING = 1, CW__IMPORT_READY = 2, CW__IMPORT_FAILED = 3 };
+
+struct cw_import {
+	struct cw__remote *remote;
+	unsigned part;
+};
+
+struct cw__revoker {
+	struct cw__list node;
+	void (*done)(void *arg);
+	void *arg;
+};
+
+struct cw__rail {
+	struct cw_rail_info info;
+	unsigned inflight;
+	uint64_t inflight_bytes;
+	double bytes_per_second; /* measured; starts with the estimate */
+	int status;              /* CW_OK = up */
+	int full;                /* post took fewer than offered */
+	unsigned failures;       /* in a row */
+	uint64_t paused_until;
+};
+
+/* One transport to one peer. Guarded by the loop's lock; `on` and `state` are constant once the segment is up. */
+struct cw__lane {
+	_Atomic int on;
+	void *state;   /* from peer_open */
+	unsigned rail_count;
+	struct cw__rail *rails;
+};
+
+struct cw_segment {
+	struct cw_peer peer; /* first: transports hand it back */
+	struct cw_engine *engine;
+	struct cw_loop *loop;
+	char name[256];
+	struct cw__list node;      /* engine->segments; engine->lock */
+	struct cw__list loop_node; /* loop->segments */
+	struct cw__list busy_node; /* loop->busy; loop */
+	unsigned opens;            /* engine->lock */
+	_Atomic int32_t refs;      /* opens, requests, remotes */
+	int self;                  /* this engine itself */
+	int strict;
+	uint8_t order[CW__PARTS_MAX]; /* transports allowed, preferred first when the caller named them */
+	unsigned order_count;
+	int order_fixed;
+	_Atomic uint32_t state;    /* enum cw_peer_state, | CW__SEGMENT_OPENING; futex */
+	_Atomic uint32_t opened;   /* futex: 1 when the opening ended */
+	int open_status;
+	char open_text[200];
+	struct cw__link *link;     /* NULL for self */
+	int linked;                /* the link is up; loop */
+	int retrying;              /* loop */
+	uint64_t retry_after;      /* loop: growing pause */
+	unsigned retry_failures;
+	struct cw_timer retry_timer;
+	int lanes_open;            /* loop */
+	struct cw__descriptor descriptor; /* classic peers: buffers; loop */
+	char offers[160];
+	struct cw__lane lanes[CW__PARTS_MAX]; /* by transport */
+	struct cw__list queues[CW__CLASSES]; /* cw__request.node, ready to be cut; loop */
+	struct cw__list copies;    /* cw__request.node: to be copied by the CPU, synchronously; loop */
+	struct cw__list active;    /* cw__request.active_node: everything of this peer; loop */
+	pthread_mutex_t lock;      /* remotes */
+	struct cw__list remotes;
+	struct cw_task close_task;
+};
+#define CW__SEGMENT_OPENING 0x100u
+
+int cw__segments_close(struct cw_engine *engine);
+/* On the loop, at close: ends every transport and request of it now. */
+void cw__segment_drop(struct cw_segment *segment);
+void cw__segment_put(struct cw_segment *segment);
+/* The remote region that holds the range, referenced; NULL when it is not known. Any thread. */
+struct cw__remote *cw__remote_find(struct cw_segment *segment, uint32_t space, uint64_t from, uint64_t to);
+/* On the loop: makes or finds one and asks the peer if needed. Never NULL unless out of memory. */
+struct cw__remote *cw__remote_ask(struct cw_segment *segment, uint32_t space, uint64_t from, uint64_t to);
+void cw__remote_put(struct cw__remote *remote);
+void cw__remotes_close(struct cw_segment *segment);
+int cw__remote_pin(struct cw__remote *remote);
+void cw__remote_unpin(struct cw__remote *remote);
+void cw__remote_gone(struct cw__remote *remote);
+/* Why the peer cannot be used now, or CW_OK; on the loop it also starts to connect again. */
+int cw__segment_usable(struct cw_segment *segment);
+
+/* The best transport for a pair. Any thread. ERR_NO_PATH; *part_out, *reach_out. `skip`: bits of transports not to use. */
+int cw__path_choose(struct cw_segment *segment, const struct cw_region *local, const struct cw__remote *remote,
+		    enum cw_op op, uint32_t skip, unsigned *part_out, struct cw_reach *reach_out);
+
+/* ------------------------------------------------------------------------------- requests and batches */
+
+struct cw__slice {
+	struct cw_slice base; /* first: transports hand it back */
+	struct cw__list node;
+	struct cw__request *request;
+	uint64_t offset; /* in the request */
+	uint64_t posted_at;
+	unsigned part;
+	int pin;
+	int canceled; /* the transport was asked */
+	int posted;
+};
+
+enum cw__request_state {
+	CW__REQUEST_NEW = 0,
+	CW__REQUEST_RESOLVING = 1, /* waits for its remote region */
+	CW__REQUEST_QUEUED = 2,    /* has bytes to cut */
+	CW__REQUEST_DRAINING = 3,  /* everything is cut */
+	CW__REQUEST_ENDED = 4
+};
+
+/* Guarded by the loop of its segment; before it is handed over and after ENDED, by the batch's owner. */
+struct cw__request {
+	struct cw__list node;        /* a queue of the segment, or remote->waiting */
+	struct cw__list active_node;
+	struct cw_batch *batch;
+	struct cw_segment *segment;
+	struct cw_vec local, remote; /* indices point into batch->indices or at the caller's */
+	uint64_t length;
+	uint64_t local_from, local_to, remote_from, remote_to; /* bounding ranges */
+	struct cw_region *region;
+	uint64_t region_id;
+	struct cw__remote *target;
+	uint64_t tag;
+	uint64_t next;               /* first byte not yet cut */
+	uint64_t done;               /* bytes that arrived */
+	unsigned inflight;
+	struct cw__list again;       /* cw__slice.node: failed, to be posted once more */
+	struct cw__list flying;      /* cw__slice.node: posted */
+	struct cw_task task;         /* hands it to its loop */
+	unsigned part;
+	struct cw_reach reach;
+	uint32_t skip;               /* transports that failed it */
+	uint8_t op;
+	uint8_t state;
+	uint8_t refreshed;           /* its remote region was asked for twice */
+	uint8_t have_path;
+	uint8_t ending;
+	_Atomic int status;          /* ERR_AGAIN while it runs */
+	int failure;                 /* what it will end with */
+	uint32_t remote_quiet;       /* enum cw_remote_state, the worst so far */
+	uint64_t fence;
+};
+
+struct cw__sending { /* one notification of a batch */
+	struct cw_batch *batch;
+	struct cw_segment *segment;
+	struct cw_task task;
+	char name[256];
+	void *data;
+	size_t length;
+	int status;
+};
+
+struct cw_batch {
+	struct cw_engine *engine;
+	_Atomic int32_t refs;
+	_Atomic uint32_t word;     /* enum cw_batch_state in the low byte, | CW__BATCH_TERMINAL, | CW__BATCH_WAITED; futex */
+	struct cw__list node;      /* engine->batches; engine->batch_lock */
+	struct cw__list queue_node;
+	struct cw__list ended_node;
+	struct cw_loop *loop;      /* home: deadline, notifications */
+	struct cw__request *requests;
+	size_t count, capacity;
+	unsigned char *indices;    /* copies of index arrays */
+	size_t index_bytes;
+	_Atomic uint64_t remaining; /* requests not ended */
+	_Atomic int32_t prerequisites; /* that have not come yet */
+	_Atomic int prerequisite_failed;
+	_Atomic int ending;        /* 0, or why everything should end: a cw_status */
+	_Atomic int started;
+	uint64_t deadline;
+	uint32_t flags, priority, delivery;
+	uint64_t bytes;
+	uint64_t submitted, ended;
+	struct cw__sending *sendings;
+	size_t sending_count;
+	_Atomic uint32_t sendings_open;
+	struct cw_queue *queue;
+	cw_batch_fn callback;
+	void *arg;
+	struct cw_timer timer;     /* deadline, then grace; home loop */
+	int timer_in_grace;        /* home loop */
+	_Atomic int timer_used, timer_posted;
+	struct cw_task start_task, timer_task;
+	pthread_mutex_t lock;      /* the rest */
+	struct cw__list dependents; /* cw__dependency.node */
+	struct cw__dependency *dependencies;
+	size_t dependency_count;
+	int status;                /* of the first failure */
+	enum cw_remote_state remote;
+	uint64_t fence;
+	uint64_t requests_completed, requests_failed, bytes_completed;
+	int local_quiet;
+	int published;
+	char text[200];
+};
+#define CW__BATCH_STATE 0xffu
+#define CW__BATCH_TERMINAL 0x100u
+#define CW__BATCH_WAITED 0x200u
+
+/* A batch that waits for another batch or for a counter. */
+struct cw__dependency {
+	struct cw__list node; /* in the batch's or counter's list */
+	struct cw_batch *batch;
+	uint64_t value;       /* counter */
+};
+
+struct cw_counter {
+	struct cw_engine *engine;
+	pthread_mutex_t lock;
+	uint64_t value;
+	struct cw__list dependents;
+	_Atomic int32_t refs;
+};
+
+/* schedule.c */
+void cw__request_begin(struct cw__request *request); /* on the loop */
+void cw__segment_pump(struct cw_segment *segment);   /* on the loop */
+int cw__segment_copy_some(struct cw_segment *segment); /* on the loop: a bounded piece of synchronous work; 1 = more */
+void cw__request_stop(struct cw__request *request, int status); /* on the loop: end it as soon as it is quiet */
+void cw__slice_done(struct cw_slice *slice, int status, enum cw_remote_state remote);
+unsigned cw__slice_pieces(const struct cw_slice *slice, uint64_t offset, struct cw_piece *pieces_out, unsigned max);
+/* Copies up to budget bytes of a request with a synchronous path in the calling thread. 1 = it ended. */
+int cw__request_inline(struct cw__request *request, uint64_t *budget);
+
+/* batch.c */
+void cw__batch_request_ended(struct cw__request *request);
+void cw__batch_end_soon(struct cw_batch *batch, int status);
+void cw__batch_put(struct cw_batch *batch);
+void cw__batch_explain(struct cw_batch *batch, int status, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+void cw__batches_cancel(struct cw_engine *engine);
+/* No loop runs any more. What users still hold stays theirs, but has no engine. */
+void cw__batches_close(struct cw_engine *engine);
+void cw__batch_run_callback(struct cw_batch *batch);
+
+/* notify.c */
+int cw__notify_accept(struct cw_batch *batch, const struct cw_batch_options *options);
+void cw__notify_send_all(struct cw_batch *batch);
+void cw__batch_notified(struct cw_batch *batch);
+
+/* ---------------------------------------------------------------------------------------------- queues */
+
+struct cw__entry { /* a notification or peer event */
+	struct cw__list node;
+	enum cw_event_kind kind;
+	struct cw_segment *segment;
+	enum cw_peer_state state;
+	struct cw_batch *batch;
+	char *sender, *name;
+	void *data;
+	size_t length;
+};
+
+struct cw_queue {
+	struct cw_engine *engine;
+	struct cw__list node;   /* engine->queues; engine->lock */
+	pthread_mutex_t lock;   /* the rest */
+	struct cw__list batches; /* cw_batch.queue_node */
+	struct cw__list entries; /* cw__entry.node */
+	size_t notifications;
+	_Atomic uint32_t pending; /* how many; futex: low bit set when not empty */
+	int event_fd, fd;        /* fd is what users see */
+	int armed, signaled;
+};
+
+int cw__queue_init(struct cw_queue *queue, struct cw_engine *engine);
+void cw__queue_destroy(struct cw_queue *queue);
+void cw__queue_push_batch(struct cw_queue *queue, struct cw_batch *batch);
+int cw__queue_push_notify(struct cw_queue *queue, struct cw__text sender, struct cw__text name, const void *data,
+			  size_t length, size_t limit);
+void cw__queue_push_peer(struct cw_queue *queue, struct cw_segment *segment, enum cw_peer_state state);
+void cw__queue_push_quiet(struct cw_queue *queue, struct cw_batch *batch);
+void cw__queue_forget(struct cw_queue *queue, struct cw_segment *segment);
+
+/* ---------------------------------------------------------------------------------------------- engine */
+
+struct cw__host { /* what parts get */
+	struct cw_host base;
+	struct cw_engine *engine;
+};
+
+struct cw__part {
+	struct cw__host host; /* what this part gets: tells parts apart */
+	const struct cw_transport_ops *ops;
+	void *state;
+	int on;
+	char why[160];
+	struct cw_blob description; /* what describe() gave */
+};
+
+struct cw__platform_part {
+	const struct cw_platform_ops *ops;
+	void *state;
+	int on;
+	char why[160];
+};
+
+#define CW__COUNTERS(X)                                                                                                \
+	X(batches_submitted) X(batches_completed) X(batches_failed) X(batches_canceled) X(batches_timed_out)           \
+	X(requests_submitted) X(requests_completed) X(bytes_written) X(bytes_read) X(bytes_served) X(slices_retried)   \
+	X(notifications_sent) X(notifications_received) X(notifications_dropped) X(requests_refused)                   \
+	X(protocol_errors) X(wakeups)
+
+struct cw__counters {
+#define CW__COUNTER_FIELD(name) _Atomic uint64_t name;
+	CW__COUNTERS(CW__COUNTER_FIELD)
+#undef CW__COUNTER_FIELD
+};
+
+#define cw__count(engine, counter, n)                                                                                  \
+	atomic_fetch_add_explicit(&(engine)->counters.counter, (uint64_t)(n), memory_order_relaxed)
+
+struct cw__sender { /* the newest notifications of one instance, to drop duplicates */
+	unsigned char instance[CW__INSTANCE_BYTES];
+	uint64_t newest, seen; /* seen: bit i = newest - i arrived */
+};
+#define CW__SENDERS 1024
+
+struct cw_engine {
+	struct cw__host host;
+	struct cw__config config;
+	struct cw__log log;
+	char name[128];
+	char bind_host[80];
+	uint16_t port;
+	unsigned char instance[CW__INSTANCE_BYTES];
+	unsigned char machine[CW__INSTANCE_BYTES];
+	unsigned char *alive;         /* one page that a forked child sees as zero */
+	pthread_mutex_t lock;         /* segments, queues */
+	struct cw__list segments, queues;
+	struct cw_loop *loops;
+	unsigned loop_count, thread_count;
+	_Atomic unsigned loop_next;
+	_Atomic int stopping;
+	struct cw__part parts[CW__PARTS_MAX];
+	unsigned part_count;
+	struct cw__platform_part platforms[CW__PARTS_MAX];
+	unsigned platform_count;
+	const struct cw_metadata_ops *metadata_ops;
+	void *metadata;
+	struct cw__control *control;
+	void *libraries[CW__PARTS_MAX]; /* of plug-ins */
+	unsigned library_count;
+	pthread_mutex_t region_lock;    /* index changes, slots, registrations */
+	struct cw__index *index;
+	_Atomic(struct cw_region *) *slots; /* array of blocks; see region.c */
+	_Atomic uint32_t slot_count;
+	struct cw_region *free_regions;
+	_Atomic uint64_t regions_alive;
+	_Atomic uint64_t segments_alive, batches_alive, batches_unfinished;
+	pthread_mutex_t batch_lock;     /* batches, free_batches */
+	struct cw__list batches, free_batches;
+	unsigned free_batch_count;
+	struct cw_queue queue;
+	struct cw__counters counters;
+	_Atomic uint64_t next_slice, next_notify;
+	pthread_mutex_t sender_lock;
+	struct cw__sender *senders;     /* CW__SENDERS, or NULL before the first notification */
+	uint64_t grace, spin, retries, max_slices;
+};
+
+/* CW_OK, or ERR_INVALID / ERR_FORKED with the thread's error text. */
+int cw__engine_check(const struct cw_engine *engine);
+struct cw_loop *cw__loop_choose(struct cw_engine *engine);
+extern const struct cw_host_ops cw__host_ops;
+void cw__host_import_done(struct cw_import *token, int status, void *import);
+void cw__host_import_revoked(struct cw_host *host, struct cw_peer *peer, uint64_t region_id, void (*done)(void *arg),
+			     void *arg);
+void cw__host_peer_failed(struct cw_host *host, struct cw_peer *peer, int status, const char *text);
+void cw__host_rail_ready(struct cw_host *host, struct cw_peer *peer, unsigned rail);
+void cw__host_rail_state(struct cw_host *host, struct cw_peer *peer, unsigned rail, int status);
+int cw__host_access_check(struct cw_host *host, const struct cw_claim *claim);
+int cw__host_access_begin(struct cw_host *host, const struct cw_claim *claim, struct cw_grant *grant_out);
+void cw__host_access_end(struct cw_host *host, struct cw_grant *grant, uint64_t moved);
+const struct cw_region_view *cw__host_region_get(struct cw_host *host, uint64_t id, uint64_t key);
+void cw__host_region_put(struct cw_host *host, const struct cw_region_view *view);
+void cw__host_revoke_done(struct cw_revocation *token);
+int cw__parts_open(struct cw_engine *engine);
+void cw__parts_close(struct cw_engine *engine);
+void cw__platforms_close(struct cw_engine *engine);
+
+#endif

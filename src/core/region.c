@@ -1,0 +1,790 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Regions: registration, the pins that protect their memory while it is touched, revocation and its end. A region's
+ * struct lives as long as the engine; its slot is used again under another id, so a stale id is always recognised.
+ */
+#include <core/core.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#define BLOCK 256u          /* regions made at once */
+#define BLOCKS_MAX 65536u   /* so at most 16 M regions in one engine */
+
+/* ------------------------------------------------------------------------------------------- look-up */
+
+struct cw_region *cw__region_at(struct cw_engine *engine, uint32_t slot)
+{
+	if (slot >= atomic_load_explicit(&engine->slot_count, memory_order_acquire))
+		return NULL;
+	return atomic_load_explicit(&engine->slots[slot / BLOCK], memory_order_acquire) + slot % BLOCK;
+}
+
+struct cw_region *cw__region_by_id(struct cw_engine *engine, uint64_t id)
+{
+	return cw__region_at(engine, (uint32_t)id);
+}
+
+/* ---------------------------------------------------------------------------------------------- pins */
+
+static int is_revoked(struct cw_region *region, uint64_t from, uint64_t to)
+{
+	uint32_t count = atomic_load_explicit(&region->revoked_count, memory_order_seq_cst);
+
+	for (uint32_t i = 0; i < count; i++)
+		if (from < atomic_load_explicit(&region->revoked[i].to, memory_order_relaxed) &&
+		    to > atomic_load_explicit(&region->revoked[i].from, memory_order_relaxed))
+			return 1;
+	return 0;
+}
+
+/* Holds the region's struct still, whatever it is now; undone with cw__region_unpin(). */
+static int pin_any(struct cw_region *region)
+{
+	int counter = (int)(atomic_load_explicit(&region->epoch, memory_order_seq_cst) & 1);
+
+	atomic_fetch_add_explicit(&region->pins[counter], 1, memory_order_seq_cst);
+	return counter;
+}
+
+/* The counter is raised before the state is looked at, and revoke() changes the state before it reads the counters: one
+ * of the two sees the other. While a pin on a LIVE region is held its view does not change. */
+int cw__region_pin(struct cw_region *region, uint64_t id, uint64_t from, uint64_t to)
+{
+	int counter = pin_any(region);
+
+	if (atomic_load_explicit(&region->state, memory_order_seq_cst) == CW__REGION_LIVE && region->view.id == id &&
+	    !is_revoked(region, from, to))
+		return counter;
+	cw__region_unpin(region, counter);
+	return CW_ERR_STALE_REGION;
+}
+
+int cw__region_pin_any(struct cw_region *region)
+{
+	int counter = pin_any(region);
+
+	if (atomic_load_explicit(&region->state, memory_order_seq_cst) == CW__REGION_LIVE)
+		return counter;
+	cw__region_unpin(region, counter);
+	return CW_ERR_STALE_REGION;
+}
+
+struct cw_region *cw__region_lookup(struct cw_engine *engine, uint64_t address, uint64_t length, uint64_t *id_out)
+{
+	uint32_t slot = cw__index_find(engine->index, address);
+	struct cw_region *region = slot == UINT32_MAX ? NULL : cw__region_at(engine, slot);
+	int counter, holds;
+
+	if (!region)
+		return NULL;
+	counter = pin_any(region);
+	holds = atomic_load_explicit(&region->state, memory_order_seq_cst) == CW__REGION_LIVE &&
+		address >= region->view.address && address - region->view.address <= region->view.length &&
+		length <= region->view.length - (address - region->view.address);
+	if (holds)
+		*id_out = region->view.id;
+	cw__region_unpin(region, counter);
+	return holds ? region : NULL;
+}
+
+void cw__region_unpin(struct cw_region *region, int counter)
+{
+	atomic_fetch_sub_explicit(&region->pins[counter], 1, memory_order_release);
+}
+
+/* ------------------------------------------------------------------------------------------- slots */
+
+/* With the region lock: a region to fill in. */
+static struct cw_region *slot_take(struct cw_engine *engine)
+{
+	struct cw_region *region = engine->free_regions, *block;
+	uint32_t count = atomic_load_explicit(&engine->slot_count, memory_order_relaxed);
+
+	if (region) {
+		engine->free_regions = region->next_free;
+		return region;
+	}
+	if (count / BLOCK == BLOCKS_MAX)
+		return NULL;
+	block = calloc(BLOCK, sizeof(*block));
+	if (!block)
+		return NULL;
+	for (uint32_t i = BLOCK; i > 0; i--) {
+		region = &block[i - 1];
+		region->engine = engine;
+		region->slot = count + i - 1;
+		pthread_mutex_init(&region->revoke_lock, NULL);
+		region->next_free = engine->free_regions;
+		engine->free_regions = region;
+	}
+	atomic_store_explicit(&engine->slots[count / BLOCK], block, memory_order_release);
+	atomic_store_explicit(&engine->slot_count, count + BLOCK, memory_order_release);
+	return slot_take(engine);
+}
+
+static void slot_give(struct cw_engine *engine, struct cw_region *region)
+{
+	atomic_store_explicit(&region->state, CW__REGION_FREE, memory_order_seq_cst);
+	region->next_free = engine->free_regions;
+	engine->free_regions = region;
+	atomic_fetch_sub_explicit(&engine->regions_alive, 1, memory_order_relaxed);
+}
+
+/* -------------------------------------------------------------------------------------- registration */
+
+/* Asks the platforms whose memory it is and whether the stated location agrees. */
+static int identify(struct cw_engine *engine, struct cw_region *region, const char *location)
+{
+	for (unsigned i = 0; i < engine->platform_count; i++) {
+		struct cw__platform_part *platform = &engine->platforms[i];
+		int status;
+
+		if (!platform->on)
+			continue;
+		status = platform->ops->claim(platform->state, (void *)(uintptr_t)region->view.address,
+					      region->view.length, &region->memory);
+		if (status == CW_ERR_NOT_FOUND)
+			continue;
+		if (status)
+			return cw__fail(status, "memory 0x%llx + %llu: %s",
+					(unsigned long long)region->view.address,
+					(unsigned long long)region->view.length,
+					status == CW_ERR_INVALID ? "it is not mapped; map it before registering" :
+								   cw_strerror(status));
+		region->platform = i;
+		if (!location || !strcmp(location, "*"))
+			return CW_OK;
+		status = platform->ops->location(platform->state, location, &region->memory);
+		if (!status)
+			return CW_OK;
+		return cw__fail(CW_ERR_LOCATION, "location '%s' was stated, but this memory is %s; state \"*\" to have it "
+				"found", location, region->memory.location);
+	}
+	return cw__fail(CW_ERR_UNSUPPORTED, "no platform knows the memory at 0x%llx",
+			(unsigned long long)region->view.address);
+}
+
+static void attach(struct cw_region *region)
+{
+	struct cw_engine *engine = region->engine;
+
+	for (unsigned i = 0; i < engine->part_count; i++) {
+		struct cw__part *part = &engine->parts[i];
+
+		region->attachments[i] = NULL;
+		region->attached[i] = 0;
+		if (part->on)
+			region->attached[i] = !part->ops->attach ||
+					      !part->ops->attach(part->state, &region->view, &region->attachments[i]);
+		atomic_store_explicit(&region->progress, 100 * (i + 1) / engine->part_count, memory_order_relaxed);
+	}
+}
+
+static void detach(struct cw_region *region)
+{
+	struct cw_engine *engine = region->engine;
+
+	for (unsigned i = 0; i < engine->part_count; i++)
+		if (region->attached[i] && engine->parts[i].ops->detach)
+			engine->parts[i].ops->detach(engine->parts[i].state, region->attachments[i]);
+	memset(region->attached, 0, sizeof(region->attached));
+}
+
+/* Finds out what the memory is and tells the transports; then the region is LIVE or FAILED. No lock held. */
+static int establish(struct cw_region *region, const char *location)
+{
+	int status = identify(region->engine, region, location);
+
+	if (!status) {
+		region->view.kind = region->memory.kind;
+		region->view.device = region->memory.device;
+		region->view.numa_node = region->memory.numa_node;
+		attach(region);
+	} else {
+		region->failure = status;
+		snprintf(region->failure_text, sizeof(region->failure_text), "%s", cw_last_error());
+	}
+	atomic_store_explicit(&region->progress, 100, memory_order_relaxed);
+	atomic_store_explicit(&region->state, status ? CW__REGION_FAILED : CW__REGION_LIVE, memory_order_seq_cst);
+	cw__futex_wake_all(&region->state);
+	return status;
+}
+
+static int check_options(struct cw_engine *engine, const void *address, size_t length,
+			 const struct cw_region_options *options, struct cw_region_options *known_out)
+{
+	static const struct cw_region_options defaults = CW_REGION_OPTIONS_INIT;
+	int status = cw__engine_check(engine);
+
+	if (status)
+		return status;
+	*known_out = options ? *options : defaults;
+	if (known_out->size != sizeof(*known_out))
+		return cw__fail(CW_ERR_INVALID, "region options: wrong size; use CW_REGION_OPTIONS_INIT");
+	if (known_out->access > CW_ACCESS_REMOTE || known_out->flags)
+		return cw__fail(CW_ERR_INVALID, "region options: unknown access rights or flags");
+	if (!address || !length || (uintptr_t)address > UINTPTR_MAX - length)
+		return cw__fail(CW_ERR_INVALID, "cannot register %zu bytes at %p: empty or wraps", length, address);
+	return CW_OK;
+}
+
+/* With the region lock. An identical live registration is counted; CW_ERR_AGAIN = none, make a new one. */
+static int count_identical(struct cw_engine *engine, uint64_t from, uint64_t length, uint32_t access,
+			   struct cw_region **region_out)
+{
+	uint32_t slot = cw__index_meet(engine->index, from, from + length);
+	struct cw_region *region;
+
+	if (slot == UINT32_MAX)
+		return CW_ERR_AGAIN;
+	region = cw__region_at(engine, slot);
+	if (region->view.address != from || region->view.length != length)
+		return cw__fail(CW_ERR_OVERLAP, "0x%llx + %llu overlaps the region 0x%llx + %llu; unregister it first",
+				(unsigned long long)from, (unsigned long long)length,
+				(unsigned long long)region->view.address, (unsigned long long)region->view.length);
+	if (region->view.access != access)
+		return cw__fail(CW_ERR_OVERLAP, "0x%llx + %llu is registered with other access rights",
+				(unsigned long long)from, (unsigned long long)length);
+	if (atomic_load_explicit(&region->state, memory_order_acquire) >= CW__REGION_REVOKED || region->freeing)
+		return cw__fail(CW_ERR_OVERLAP, "0x%llx + %llu is revoked but not unregistered yet",
+				(unsigned long long)from, (unsigned long long)length);
+	region->registrations++;
+	*region_out = region;
+	return CW_OK;
+}
+
+static int random_key(uint64_t *key_out)
+{
+	return getrandom(key_out, sizeof(*key_out), 0) == sizeof(*key_out) ? CW_OK :
+		cw__fail(CW_ERR_INTERNAL, "no random numbers: %s", strerror(errno));
+}
+
+/* With the region lock: a new region in state REGISTERING, in the index. */
+static int region_new(struct cw_engine *engine, uint64_t from, uint64_t length, uint32_t access,
+		      struct cw_region **region_out)
+{
+	struct cw_region *region = slot_take(engine);
+	uint64_t key;
+
+	if (!region)
+		return cw__fail(CW_ERR_NO_MEMORY, "out of memory for another region");
+	atomic_fetch_add_explicit(&engine->regions_alive, 1, memory_order_relaxed);
+	if (random_key(&key) || cw__index_insert(engine->index, from, from + length, region->slot)) {
+		slot_give(engine, region);
+		return cw__fail(CW_ERR_NO_MEMORY, "out of memory for another region");
+	}
+	region->generation++;
+	region->view = (struct cw_region_view){
+		.id = (uint64_t)region->generation << 32 | region->slot,
+		.key = key,
+		.address = from,
+		.length = length,
+		.access = access,
+		.device = -1,
+		.numa_node = -1,
+		.share_fd = -1,
+	};
+	atomic_store_explicit(&region->revoked_count, 0, memory_order_relaxed);
+	memset(&region->allocation, 0, sizeof(region->allocation));
+	region->registrations = 1;
+	region->freeing = 0;
+	region->failure = CW_OK;
+	region->has_worker = 0;
+	atomic_store_explicit(&region->progress, 0, memory_order_relaxed);
+	atomic_store_explicit(&region->state, CW__REGION_REGISTERING, memory_order_seq_cst);
+	*region_out = region;
+	return CW_OK;
+}
+
+static void region_drop(struct cw_region *region)
+{
+	struct cw_engine *engine = region->engine;
+
+	pthread_mutex_lock(&engine->region_lock);
+	cw__index_remove(engine->index, region->view.address);
+	slot_give(engine, region);
+	pthread_mutex_unlock(&engine->region_lock);
+}
+
+/* CW_OK with *fresh_out = 1: the caller must establish() it. */
+static int admit(struct cw_engine *engine, const void *address, size_t length, uint32_t access, int *fresh_out,
+		 struct cw_region **region_out)
+{
+	uint64_t from = (uint64_t)(uintptr_t)address;
+	int status;
+
+	pthread_mutex_lock(&engine->region_lock);
+	status = count_identical(engine, from, length, access, region_out);
+	*fresh_out = status == CW_ERR_AGAIN;
+	if (*fresh_out)
+		status = region_new(engine, from, length, access, region_out);
+	pthread_mutex_unlock(&engine->region_lock);
+	return status;
+}
+
+int cw_region_register(struct cw_engine *engine, void *address, size_t length, const struct cw_region_options *options,
+		       struct cw_region **region_out)
+{
+	struct cw_region_options known;
+	struct cw_region *region = NULL;
+	int fresh = 0, status = check_options(engine, address, length, options, &known);
+
+	if (!status)
+		status = admit(engine, address, length, known.access, &fresh, &region);
+	if (status)
+		return status;
+	if (fresh) {
+		status = establish(region, known.location);
+		if (status) {
+			region_drop(region);
+			return status;
+		}
+	} else {
+		status = cw_region_ready(region, CW_FOREVER, NULL);
+		if (status)
+			return status;
+	}
+	*region_out = region;
+	return CW_OK;
+}
+
+struct async_job {
+	struct cw_region *region;
+	char location[64];
+	int has_location;
+};
+
+static void *async_main(void *arg)
+{
+	struct async_job job = *(struct async_job *)arg;
+
+	free(arg);
+	establish(job.region, job.has_location ? job.location : NULL);
+	return NULL;
+}
+
+int cw_region_register_async(struct cw_engine *engine, void *address, size_t length,
+			     const struct cw_region_options *options, struct cw_region **region_out)
+{
+	struct cw_region_options known;
+	struct cw_region *region = NULL;
+	struct async_job *job;
+	int fresh = 0, status = check_options(engine, address, length, options, &known);
+
+	if (!status)
+		status = admit(engine, address, length, known.access, &fresh, &region);
+	if (status || !fresh) {
+		if (!status)
+			*region_out = region;
+		return status;
+	}
+	job = calloc(1, sizeof(*job));
+	if (job) {
+		job->region = region;
+		job->has_location = known.location != NULL;
+		snprintf(job->location, sizeof(job->location), "%s", known.location ? known.location : "");
+		region->has_worker = !pthread_create(&region->worker, NULL, async_main, job);
+	}
+	if (!job || !region->has_worker) {
+		free(job);
+		region_drop(region);
+		return cw__fail(CW_ERR_NO_MEMORY, "cannot start a thread for the registration");
+	}
+	*region_out = region;
+	return CW_OK;
+}
+
+int cw_region_ready(struct cw_region *region, uint64_t timeout, unsigned *progress_out)
+{
+	uint64_t until;
+	int status = region ? cw__engine_check(region->engine) : cw__fail(CW_ERR_INVALID, "no region");
+
+	if (status)
+		return status;
+	until = cw__after(cw__now(), timeout);
+	while (atomic_load_explicit(&region->state, memory_order_acquire) == CW__REGION_REGISTERING && timeout &&
+	       cw__futex_wait(&region->state, CW__REGION_REGISTERING, until) == CW_OK)
+		;
+	if (progress_out)
+		*progress_out = atomic_load_explicit(&region->progress, memory_order_relaxed);
+	switch (atomic_load_explicit(&region->state, memory_order_acquire)) {
+	case CW__REGION_REGISTERING:
+		return CW_ERR_AGAIN;
+	case CW__REGION_LIVE:
+		return CW_OK;
+	case CW__REGION_FAILED:
+		return cw__fail(region->failure, "%s", region->failure_text);
+	default:
+		return cw__fail(CW_ERR_STALE_REGION, "the region was revoked");
+	}
+}
+
+/* ---------------------------------------------------------------------------------------- revocation */
+
+/* With the revoke lock: marks the range, so that no new pin succeeds. */
+static int mark_revoked(struct cw_region *region, uint64_t from, uint64_t to)
+{
+	uint32_t count = atomic_load_explicit(&region->revoked_count, memory_order_relaxed);
+
+	if (from == region->view.address && to == from + region->view.length) {
+		atomic_store_explicit(&region->state, CW__REGION_REVOKED, memory_order_seq_cst);
+		return CW_OK;
+	}
+	for (uint32_t i = 0; i < count; i++)
+		if (from >= atomic_load_explicit(&region->revoked[i].from, memory_order_relaxed) &&
+		    to <= atomic_load_explicit(&region->revoked[i].to, memory_order_relaxed))
+			return CW_OK;
+	if (count == CW__REVOKED_MAX)
+		return cw__fail(CW_ERR_LIMIT, "a region has at most %d revoked ranges; revoke all of it", CW__REVOKED_MAX);
+	atomic_store_explicit(&region->revoked[count].from, from, memory_order_relaxed);
+	atomic_store_explicit(&region->revoked[count].to, to, memory_order_relaxed);
+	atomic_store_explicit(&region->revoked_count, count + 1, memory_order_seq_cst);
+	return CW_OK;
+}
+
+/* Waits until every pin that may be older than the mark is gone. Both counters are drained in turn, new pins go to the
+ * other one meanwhile, so steady traffic on the rest of the region does not hold us up. */
+static int drain_pins(struct cw_region *region, uint64_t until)
+{
+	for (int round = 0; round < 2; round++) {
+		uint32_t epoch = atomic_fetch_add_explicit(&region->epoch, 1, memory_order_seq_cst);
+		unsigned looks = 0;
+
+		while (atomic_load_explicit(&region->pins[epoch & 1], memory_order_seq_cst) > 0) {
+			struct timespec pause = { 0, looks++ < 100 ? 10000 : 200000 };
+
+			if (cw__now() >= until)
+				return CW_ERR_BUSY;
+			nanosleep(&pause, NULL);
+		}
+	}
+	return CW_OK;
+}
+
+/* Asks each transport to end what peers were given; they count down region->revocations. */
+static int revoke_grants(struct cw_region *region, uint64_t from, uint64_t to, uint64_t until)
+{
+	struct cw_engine *engine = region->engine;
+	struct cw_revocation token = { region };
+	uint32_t left;
+
+	atomic_store_explicit(&region->revocations, 0, memory_order_seq_cst);
+	for (unsigned i = 0; i < engine->part_count; i++) {
+		struct cw__part *part = &engine->parts[i];
+		struct cw_revocation *lasting;
+
+		if (!region->attached[i] || !part->ops->revoke)
+			continue;
+		lasting = malloc(sizeof(*lasting)); /* outlives us when the peer never answers; freed by revoke_done */
+		if (!lasting)
+			return CW_ERR_NO_MEMORY;
+		*lasting = token;
+		atomic_fetch_add_explicit(&region->revocations, 1, memory_order_seq_cst);
+		if (part->ops->revoke(part->state, &region->view, region->attachments[i], from, to - from, lasting) !=
+		    CW_ERR_AGAIN)
+			cw__host_ops.revoke_done(lasting);
+	}
+	while ((left = atomic_load_explicit(&region->revocations, memory_order_seq_cst)) != 0)
+		if (cw__futex_wait(&region->revocations, left, until) == CW_ERR_AGAIN)
+			return CW_ERR_BUSY;
+	return CW_OK;
+}
+
+static void scan_all(struct cw_engine *engine)
+{
+	for (unsigned i = 0; i < engine->loop_count; i++)
+		cw__loop_scan(&engine->loops[i]);
+}
+
+/* Engines that the caller drives have nobody else to end their requests while we wait. */
+static int revoke_range(struct cw_region *region, uint64_t from, uint64_t to, uint64_t until)
+{
+	struct cw_engine *engine = region->engine;
+	int status;
+
+	pthread_mutex_lock(&region->revoke_lock);
+	status = mark_revoked(region, from, to);
+	if (!status) {
+		if (engine->control)
+			cw__control.region_gone(engine->control, region->view.id);
+		scan_all(engine);
+		if (!engine->thread_count)
+			cw_engine_progress(engine);
+		status = drain_pins(region, until);
+	}
+	if (!status)
+		status = revoke_grants(region, from, to, until);
+	pthread_mutex_unlock(&region->revoke_lock);
+	if (status == CW_ERR_BUSY)
+		cw__fail(status, "0x%llx + %llu is still in use by a request or by a peer that does not answer; it stays revoked, "
+			 "try again", (unsigned long long)from, (unsigned long long)(to - from));
+	return status;
+}
+
+int cw_region_revoke(struct cw_region *region, uint64_t offset, uint64_t length, uint64_t timeout)
+{
+	int status = region ? cw__engine_check(region->engine) : cw__fail(CW_ERR_INVALID, "no region");
+	uint64_t from;
+
+	if (!status)
+		status = cw_region_ready(region, CW_FOREVER, NULL);
+	if (status == CW_ERR_STALE_REGION)
+		status = CW_OK; /* revoked before: wait on */
+	if (status)
+		return status;
+	if (offset >= region->view.length || length > region->view.length - offset)
+		return cw__fail(CW_ERR_INVALID, "the range to revoke is not inside the region");
+	from = region->view.address + offset;
+	return revoke_range(region, from, from + (length ? length : region->view.length - offset),
+			    cw__after(cw__now(), timeout));
+}
+
+/* Revokes and detaches; then the caller may free the memory. BUSY leaves everything as it was, but revoked. */
+static int retire(struct cw_region *region)
+{
+	struct cw_engine *engine = region->engine;
+	uint32_t state = atomic_load_explicit(&region->state, memory_order_acquire);
+	int status = CW_OK;
+
+	if (state != CW__REGION_FAILED)
+		status = revoke_range(region, region->view.address, region->view.address + region->view.length,
+				      cw__after(cw__now(), engine->grace));
+	if (status)
+		return status;
+	detach(region);
+	return CW_OK;
+}
+
+/* Takes back one registration; *last_out = 1 when it was the last and the region is retired. */
+static int unregister(struct cw_region *region, int *last_out)
+{
+	struct cw_engine *engine = region->engine;
+	int status = CW_OK;
+
+	if (region->has_worker && atomic_load_explicit(&region->state, memory_order_acquire) < CW__REGION_LIVE)
+		cw_region_ready(region, CW_FOREVER, NULL);
+	*last_out = 0;
+	pthread_mutex_lock(&engine->region_lock);
+	if (!region->registrations)
+		status = cw__fail(CW_ERR_NOT_FOUND, "the region is not registered");
+	else if (region->freeing)
+		status = cw__fail(CW_ERR_BUSY, "another thread is unregistering this region");
+	else if (region->registrations > 1)
+		region->registrations--;
+	else
+		*last_out = 1;
+	if (*last_out)
+		region->freeing = 1;
+	pthread_mutex_unlock(&engine->region_lock);
+	if (status || !*last_out)
+		return status;
+	if (region->has_worker) {
+		pthread_join(region->worker, NULL);
+		region->has_worker = 0;
+	}
+	status = retire(region);
+	pthread_mutex_lock(&engine->region_lock);
+	region->freeing = 0;
+	if (!status)
+		region->registrations = 0;
+	pthread_mutex_unlock(&engine->region_lock);
+	*last_out = !status;
+	return status;
+}
+
+int cw_region_unregister(struct cw_region *region)
+{
+	int last, status = region ? cw__engine_check(region->engine) : cw__fail(CW_ERR_INVALID, "no region");
+
+	if (status)
+		return status;
+	if (region->allocation.address && region->registrations == 1)
+		return cw__fail(CW_ERR_INVALID, "this memory was allocated by the engine; use cw_memory_free()");
+	status = unregister(region, &last);
+	if (!status && last)
+		region_drop(region);
+	return status;
+}
+
+/* -------------------------------------------------------------------------------------- what users ask */
+
+int cw_region_info_get(struct cw_region *region, struct cw_region_info *info_out)
+{
+	int status = region ? cw__engine_check(region->engine) : cw__fail(CW_ERR_INVALID, "no region");
+
+	if (!status && (!info_out || info_out->size != sizeof(*info_out)))
+		status = cw__fail(CW_ERR_INVALID, "region info: set its size");
+	if (!status)
+		status = cw_region_ready(region, CW_FOREVER, NULL);
+	if (status)
+		return status;
+	*info_out = (struct cw_region_info){
+		.size = sizeof(*info_out),
+		.address = region->view.address,
+		.length = region->view.length,
+		.allocation_base = region->memory.allocation_base,
+		.allocation_length = region->memory.allocation_length,
+		.kind = region->memory.kind,
+		.device = region->memory.device,
+		.numa_node = region->memory.numa_node,
+		.access = region->view.access,
+		.page_size = region->memory.page_size,
+		.registrations = region->registrations,
+		.engine_owned = region->allocation.address != NULL,
+	};
+	memcpy(info_out->location, region->memory.location, sizeof(info_out->location));
+	return CW_OK;
+}
+
+int cw_region_find(struct cw_engine *engine, const void *address, size_t length, struct cw_region **region_out)
+{
+	int status = cw__engine_check(engine);
+	struct cw_region *region;
+	uint64_t id;
+
+	if (status)
+		return status;
+	region = cw__region_lookup(engine, (uint64_t)(uintptr_t)address, length, &id);
+	if (!region)
+		return cw__fail(CW_ERR_NOT_REGISTERED, "%p + %zu is not inside a registered region", address, length);
+	*region_out = region;
+	return CW_OK;
+}
+
+/* -------------------------------------------------------------------------------- engine-owned memory */
+
+static int memory_platform(struct cw_engine *engine, const struct cw_memory_options *options,
+			   struct cw_memory_options *known_out, struct cw__platform_part **platform_out)
+{
+	static const struct cw_memory_options defaults = CW_MEMORY_OPTIONS_INIT;
+	int status = cw__engine_check(engine);
+
+	if (status)
+		return status;
+	*known_out = options ? *options : defaults;
+	if (known_out->size != sizeof(*known_out) || known_out->access > CW_ACCESS_REMOTE ||
+	    known_out->flags & ~(uint32_t)(CW_MEMORY_SHAREABLE | CW_MEMORY_HUGE))
+		return cw__fail(CW_ERR_INVALID, "memory options: wrong size, rights or flags; use CW_MEMORY_OPTIONS_INIT");
+	if (!known_out->location)
+		known_out->location = "cpu:*";
+	for (unsigned i = 0; i < engine->platform_count; i++) {
+		struct cw__platform_part *platform = &engine->platforms[i];
+
+		if (platform->on && platform->ops->allocate &&
+		    !platform->ops->location(platform->state, known_out->location, NULL)) {
+			*platform_out = platform;
+			return CW_OK;
+		}
+	}
+	return cw__fail(CW_ERR_UNSUPPORTED, "nobody can allocate memory at '%s'; see `causeway transports` and "
+			"`causeway doctor`", known_out->location);
+}
+
+int cw_memory_query(struct cw_engine *engine, const struct cw_memory_options *options,
+		    struct cw_memory_capabilities *capabilities_out)
+{
+	struct cw__platform_part *platform;
+	struct cw_memory_options known;
+	int status;
+
+	if (!capabilities_out || capabilities_out->size != sizeof(*capabilities_out))
+		return cw__fail(CW_ERR_INVALID, "memory capabilities: set its size");
+	status = memory_platform(engine, options, &known, &platform);
+	if (status == CW_ERR_UNSUPPORTED) {
+		*capabilities_out = (struct cw_memory_capabilities){ .size = sizeof(*capabilities_out) };
+		snprintf(capabilities_out->why_not, sizeof(capabilities_out->why_not), "%.150s", cw_last_error());
+		return CW_OK;
+	}
+	return status ? status : platform->ops->query(platform->state, &known, capabilities_out);
+}
+
+int cw_memory_allocate(struct cw_engine *engine, size_t length, const struct cw_memory_options *options,
+		       void **address_out, struct cw_region **region_out)
+{
+	struct cw__platform_part *platform;
+	struct cw_memory_options known;
+	struct cw_allocation allocation = { .share_fd = -1 };
+	struct cw_region *region = NULL;
+	int fresh, status = memory_platform(engine, options, &known, &platform);
+
+	if (!status && (!length || length > SIZE_MAX / 2))
+		status = cw__fail(CW_ERR_INVALID, "cannot allocate %zu bytes", length);
+	if (!status)
+		status = platform->ops->allocate(platform->state, length, &known, &allocation);
+	if (status)
+		return status;
+	status = admit(engine, allocation.address, length, known.access, &fresh, &region);
+	if (status)
+		goto release;
+	region->allocation = allocation;
+	region->view.share_fd = allocation.share_fd;
+	region->view.share_offset = 0;
+	region->view.share_length = allocation.length;
+	status = establish(region, NULL);
+	if (status)
+		goto drop;
+	*address_out = allocation.address;
+	*region_out = region;
+	return CW_OK;
+drop:
+	region_drop(region);
+release:
+	platform->ops->release(platform->state, &allocation);
+	return status;
+}
+
+static void release_memory(struct cw_region *region)
+{
+	struct cw__platform_part *platform = &region->engine->platforms[region->platform];
+	struct cw_allocation allocation = region->allocation;
+
+	memset(&region->allocation, 0, sizeof(region->allocation));
+	region_drop(region);
+	if (allocation.address)
+		platform->ops->release(platform->state, &allocation);
+}
+
+int cw_memory_free(struct cw_region *region)
+{
+	int last, status;
+
+	if (!region)
+		return CW_OK;
+	status = cw__engine_check(region->engine);
+	if (!status && !region->allocation.address)
+		status = cw__fail(CW_ERR_INVALID, "this memory is the caller's; use cw_region_unregister()");
+	if (!status)
+		status = unregister(region, &last);
+	if (!status && last)
+		release_memory(region);
+	return status;
+}
+
+/* At close: no loop runs and no peer is left. */
+void cw__regions_close(struct cw_engine *engine)
+{
+	uint32_t count = atomic_load_explicit(&engine->slot_count, memory_order_relaxed);
+
+	for (uint32_t slot = 0; slot < count; slot++) {
+		struct cw_region *region = cw__region_at(engine, slot);
+
+		if (atomic_load_explicit(&region->state, memory_order_acquire) == CW__REGION_FREE)
+			continue;
+		if (region->has_worker)
+			pthread_join(region->worker, NULL);
+		detach(region);
+		release_memory(region);
+	}
+	for (uint32_t block = 0; block < count / BLOCK; block++) {
+		struct cw_region *regions = atomic_load_explicit(&engine->slots[block], memory_order_relaxed);
+
+		for (uint32_t i = 0; i < BLOCK; i++)
+			pthread_mutex_destroy(&regions[i].revoke_lock);
+		free(regions);
+	}
+	free(engine->slots);
+	cw__index_close(engine->index);
+}
