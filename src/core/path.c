@@ -200,6 +200,7 @@ int cw_path_explain(struct cw_segment *segment, const void *local, uint64_t remo
 	atomic_store_explicit(&question->refs, 2, memory_order_relaxed);
 	atomic_fetch_add_explicit(&segment->refs, 1, memory_order_relaxed);
 	question->task.run = look_by_task;
+	question->timer.fire = look_by_timer;
 	cw__task_post(segment->loop, &question->task);
 	if (cw__loop_wait(segment->loop, &question->answered, 1, question->until + CW__SECOND)) {
 		question_put(question);
