@@ -153,9 +153,13 @@ static void look(struct question *question)
 	state = target ? atomic_load_explicit(&target->state, memory_order_acquire) : CW__REMOTE_ASKING;
 	if (!question->status && state == CW__REMOTE_READY) {
 		explain_all(question);
-	} else if (!question->status && state == CW__REMOTE_GONE) {
-		question->status = target->failure ? target->failure : CW_ERR_STALE_REGION;
+	} else if (!question->status && state == CW__REMOTE_GONE && target->failure) {
+		question->status = target->failure;
 	} else if ((!question->status || question->status == CW_ERR_AGAIN) && cw__now() < question->until) {
+		if (target && state == CW__REMOTE_GONE) { /* replaced, or found twice: ask again */
+			cw__remote_put(target);
+			question->target = NULL;
+		}
 		cw__timer_set(question->segment->loop, &question->timer, cw__now() + CW__MS);
 		return;
 	} else if (!question->status) {

@@ -253,7 +253,7 @@ static void import_all(struct cw__remote *remote, const struct cw__region_record
 		resolved(remote, CW_OK);
 }
 
-/* Another remote that stands for the same region: its waiting requests join that one. */
+/* Another remote that stands for the same region, known or being imported. */
 static struct cw__remote *find_twin(struct cw__remote *remote, uint64_t id)
 {
 	struct cw_segment *segment = remote->segment;
@@ -262,16 +262,36 @@ static struct cw__remote *find_twin(struct cw__remote *remote, uint64_t id)
 	{
 		struct cw__remote *other = cw__container(node, struct cw__remote, node);
 
-		if (other != remote && other->view.id == id && id &&
-		    atomic_load_explicit(&other->state, memory_order_relaxed) == CW__REMOTE_READY)
+		if (other != remote && other->view.id == id && id)
 			return other;
 	}
 	return NULL;
 }
 
+/* Requests for different parts of a region ask at the same time: all but the first of them join that one. */
+static void join_twin(struct cw__remote *remote, struct cw__remote *twin)
+{
+	struct cw__list waiting;
+
+	cw__list_init(&waiting);
+	cw__list_splice(&waiting, &remote->waiting);
+	cw__remote_gone(remote);
+	atomic_fetch_add_explicit(&twin->refs, 1, memory_order_relaxed);
+	while (!cw__list_empty(&waiting)) {
+		struct cw__request *request = cw__container(cw__list_pop(&waiting), struct cw__request, node);
+
+		atomic_fetch_add_explicit(&twin->refs, 1, memory_order_relaxed);
+		request->target = twin;
+		cw__request_begin(request);
+		cw__remote_put(remote);
+	}
+	cw__remote_put(twin);
+	cw__segment_pump(remote->segment);
+}
+
 static void answered(void *arg, int status, const void *body, size_t length)
 {
-	struct cw__remote *remote = arg;
+	struct cw__remote *remote = arg, *twin;
 	struct cw__region_record record;
 
 	if (!status)
@@ -281,18 +301,8 @@ static void answered(void *arg, int status, const void *body, size_t length)
 		status = CW_ERR_PROTOCOL;
 	if (status) {
 		resolved(remote, status);
-	} else if (find_twin(remote, record.id)) {
-		struct cw__list waiting;
-
-		cw__list_init(&waiting);
-		cw__list_splice(&waiting, &remote->waiting);
-		cw__remote_gone(remote);
-		while (!cw__list_empty(&waiting)) {
-			struct cw__request *request = cw__container(cw__list_pop(&waiting), struct cw__request, node);
-
-			request->state = CW__REQUEST_NEW;
-			cw__request_begin(request);
-		}
+	} else if ((twin = find_twin(remote, record.id))) {
+		join_twin(remote, twin);
 	} else {
 		pthread_mutex_lock(&remote->segment->lock);
 		remote->view = (struct cw_remote_view){
