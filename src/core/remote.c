@@ -266,7 +266,7 @@ static void import_all(struct cw__remote *remote, const struct cw__region_record
 
 static void answered(void *arg, int status, const void *body, size_t length)
 {
-	struct cw__remote *remote = arg;
+	struct cw__remote *remote = arg, *twin;
 	struct cw__region_record record;
 
 	if (!status)
