@@ -3,11 +3,12 @@
  * The shm transport between real engines: in one process where that is enough, in two where a process has to stop, to
  * die or to be forbidden something. Every segment is opened for shm alone, so nothing here can pass by another way.
  */
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include <cmocka.h>
 
 #include <causeway/causeway.h>
 #include <dirent.h>
