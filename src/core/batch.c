@@ -10,6 +10,9 @@
 
 #define POOL_MAX 256u
 
+static void timer_fired(struct cw_timer *timer);
+static void prerequisite_came(struct cw_batch *batch, int ok);
+
 /* ------------------------------------------------------------------------------------------- lifetime */
 
 static struct cw_batch *batch_take(struct cw_engine *engine)
@@ -336,16 +339,12 @@ static void count_end(struct cw_batch *batch, enum cw_batch_state state)
 		cw__count(engine, batches_timed_out, 1);
 }
 
-static void prerequisite_came(struct cw_batch *batch, int ok);
-
 /* Those that waited for this batch may go, or fail. */
 static void release_dependents(struct cw__list *dependents, int ok)
 {
 	while (!cw__list_empty(dependents))
 		prerequisite_came(cw__container(cw__list_pop(dependents), struct cw__dependency, node)->batch, ok);
 }
-
-static void timer_fired(struct cw_timer *timer);
 
 /* On the home loop: brings the timer in line with what the batch needs now. */
 static void update_timer(struct cw_batch *batch)

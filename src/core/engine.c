@@ -47,15 +47,15 @@ struct cw_loop *cw__loop_choose(struct cw_engine *engine)
 static void machine_id(unsigned char out[CW__INSTANCE_BYTES])
 {
 	static const char *const files[] = { "/proc/sys/kernel/random/boot_id", "/etc/machine-id" };
-	uint64_t hash[2] = { 0xcbf29ce484222325ull, 0x84222325cbf29ce4ull };
+	uint64_t hash[2] = { UINT64_C(0xcbf29ce484222325), UINT64_C(0x84222325cbf29ce4) };
 
 	for (size_t i = 0; i < 2; i++) {
 		FILE *file = fopen(files[i], "re");
 		int byte;
 
 		while (file && (byte = fgetc(file)) != EOF) {
-			hash[0] = (hash[0] ^ (uint64_t)byte) * 0x100000001b3ull;
-			hash[1] = (hash[1] + (uint64_t)byte) * 0x9e3779b97f4a7c15ull;
+			hash[0] = (hash[0] ^ (uint64_t)byte) * UINT64_C(0x100000001b3);
+			hash[1] = (hash[1] + (uint64_t)byte) * UINT64_C(0x9e3779b97f4a7c15);
 		}
 		if (file)
 			fclose(file);

@@ -12,6 +12,8 @@
 #include <string.h>
 #include <transports/shm/message.h>
 
+#include <cmocka.h>
+
 static size_t encode_pull(unsigned char *out, size_t capacity, const struct cw__shm_piece *pieces, uint32_t count,
 			  uint64_t length)
 {

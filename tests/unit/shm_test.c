@@ -27,6 +27,8 @@
 #include <unistd.h>
 #include <util/clock.h>
 
+#include <cmocka.h>
+
 #define MIB (1024u * 1024)
 #define LIMIT (20 * CW__SECOND) /* no step of a test takes longer */
 

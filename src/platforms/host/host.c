@@ -20,8 +20,8 @@
 #define PROBE_PAGES 16384u     /* pages looked at by one mincore() */
 #define HUGE_PAGE (2u << 20)
 
-#ifndef MPOL_BIND
-#define MPOL_BIND 2
+#ifndef MFD_HUGE_2MB
+#define MFD_HUGE_2MB (21u << 26)
 #endif
 
 struct host_platform {

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Chunks of payload between sockets and granted memory. See serve.h. */
+#include "serve.h"
+
+#include <stdlib.h>
+
+#define GRANTS_MAX 64u
+
+/* The memory of one chunk, pinned. */
+struct chunk {
+	struct cw_grant grants[GRANTS_MAX];
+	struct iovec places[GRANTS_MAX + 1]; /* [0] is free for a header */
+	unsigned count;
+};
+
+int cw__serving_reserve(struct cw__serving *serving, uint32_t count)
+{
+	struct cw__data_piece *grown;
+
+	if (count <= serving->capacity)
+		return CW_OK;
+	grown = realloc(serving->pieces, count * sizeof(*grown));
+	if (!grown)
+		return CW_ERR_NO_MEMORY;
+	serving->pieces = grown;
+	serving->capacity = count;
+	return CW_OK;
+}
+
+void cw__serving_free(struct cw__serving *serving)
+{
+	free(serving->pieces);
+	serving->pieces = NULL;
+	serving->capacity = 0;
+}
+
+void cw__serving_rewind(struct cw__serving *serving, uint64_t length)
+{
+	serving->index = 0;
+	serving->offset = 0;
+	serving->left = length;
+	serving->crc = 0;
+}
+
+int cw__serving_check(struct cw_host *host, const struct cw__serving *serving)
+{
+	struct cw_claim claim = serving->claim;
+
+	for (uint32_t i = 0; i < serving->count; i++) {
+		int status;
+
+		claim.address = serving->pieces[i].address;
+		claim.length = serving->pieces[i].length;
+		status = host->ops->access_check(host, &claim);
+		if (status)
+			return status;
+	}
+	return CW_OK;
+}
+
+/* Pins the next chunk, or as much of it as is still there. The refusal of its very first piece is the result. */
+static int chunk_begin(struct cw_host *host, const struct cw__serving *serving, struct chunk *chunk)
+{
+	uint64_t room = serving->left < CW_CHUNK_MAX ? serving->left : CW_CHUNK_MAX;
+	uint64_t offset = serving->offset;
+	struct cw_claim claim = serving->claim;
+
+	chunk->count = 0;
+	for (uint32_t i = serving->index; room && chunk->count < GRANTS_MAX && i < serving->count; i++, offset = 0) {
+		struct cw_grant *grant = &chunk->grants[chunk->count];
+		int status;
+
+		claim.address = serving->pieces[i].address + offset;
+		claim.length = serving->pieces[i].length - offset;
+		if (claim.length > room)
+			claim.length = room;
+		status = host->ops->access_begin(host, &claim, grant);
+		if (status)
+			return chunk->count ? CW_OK : status;
+		room -= claim.length;
+		chunk->places[++chunk->count] = (struct iovec){ grant->pointer, claim.length };
+	}
+	return chunk->count ? CW_OK : CW_ERR_INTERNAL;
+}
+
+/* Unpins the chunk, of which `moved` bytes were used, and goes on behind them. Hashing does not count as serving. */
+static void chunk_end(struct cw_host *host, struct cw__serving *serving, struct chunk *chunk, uint64_t moved, int served)
+{
+	serving->left -= moved;
+	for (unsigned i = 0; i < chunk->count; i++) {
+		const struct iovec *place = &chunk->places[i + 1];
+		uint64_t here = moved < place->iov_len ? moved : place->iov_len;
+
+		if (serving->checksum && here)
+			serving->crc = cw__crc32c(serving->crc, place->iov_base, here);
+		host->ops->access_end(host, &chunk->grants[i], served ? here : 0);
+		moved -= here;
+		serving->offset += here;
+		if (serving->index < serving->count && serving->offset == serving->pieces[serving->index].length) {
+			serving->index++;
+			serving->offset = 0;
+		}
+	}
+}
+
+int64_t cw__serving_receive(struct cw_host *host, struct cw__serving *serving, struct cw__input *input,
+			    struct cw__tcp_stream *stream, int *refused_out)
+{
+	struct chunk chunk;
+	int64_t moved = chunk_begin(host, serving, &chunk);
+
+	*refused_out = moved != CW_OK;
+	if (moved)
+		return moved;
+	moved = cw__input_place(input, stream, chunk.places + 1, (int)chunk.count);
+	chunk_end(host, serving, &chunk, moved > 0 ? (uint64_t)moved : 0, 1);
+	return moved;
+}
+
+int64_t cw__serving_send(struct cw_host *host, struct cw__serving *serving, struct cw__tcp_stream *stream,
+			 const unsigned char *head, size_t head_length, int *refused_out)
+{
+	struct chunk chunk;
+	int64_t moved = chunk_begin(host, serving, &chunk);
+	int with_head = head_length > 0;
+	uint64_t payload;
+
+	*refused_out = moved != CW_OK;
+	if (moved)
+		return moved;
+	chunk.places[0] = (struct iovec){ (void *)(uintptr_t)head, head_length };
+	moved = cw__tcp_stream_writev(stream, chunk.places + !with_head, (int)chunk.count + with_head);
+	payload = moved > (int64_t)head_length ? (uint64_t)moved - head_length : 0;
+	chunk_end(host, serving, &chunk, payload, 1);
+	return moved;
+}
+
+int64_t cw__serving_hash(struct cw_host *host, struct cw__serving *serving, int *refused_out)
+{
+	struct chunk chunk;
+	int status = chunk_begin(host, serving, &chunk);
+	uint64_t length = 0;
+
+	*refused_out = status != CW_OK;
+	if (status)
+		return status;
+	for (unsigned i = 1; i <= chunk.count; i++)
+		length += chunk.places[i].iov_len;
+	chunk_end(host, serving, &chunk, length, 0);
+	return (int64_t)length;
+}
