@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <cmocka.h>
+
 #include <causeway/causeway.h>
 #include <string.h>
 #include <transports/shm/message.h>

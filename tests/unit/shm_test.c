@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <cmocka.h>
+
 #include <causeway/causeway.h>
 #include <dirent.h>
 #include <errno.h>
