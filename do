@@ -17,7 +17,7 @@ usage() {
 		  demo              build, then move KV-cache traffic between two processes: shared memory and TCP, one table
 		  test              build, then run all unit tests and all whole-process tests
 		  check [NAME...]   format, symbols, sanitizers, fuzzing and the other checks; all of them, or those named
-		  bench [ARGUMENT...]  build, then run the benchmark between two processes
+		  bench [OPTION...] build, then measure between two processes; options as for `causeway bench`
 		  build [PRESET]    build only: release (default), debug, asan, tsan, fuzz, coverage
 		  install [PREFIX]  build, then install below PREFIX (default /usr/local)
 		  help              this text
@@ -76,6 +76,7 @@ demo() {
 bench() {
 	need "${build_packages[@]}"
 	build release
+	[ $# -gt 0 ] || set -- --loopback
 	build/release/bin/causeway bench "$@"
 }
 

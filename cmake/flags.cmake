@@ -12,7 +12,7 @@ set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 
 add_compile_definitions(_GNU_SOURCE)
 # Messages and assertions name files relative to the source tree, wherever it lies.
-add_compile_options("-ffile-prefix-map=${PROJECT_SOURCE_DIR}/=")
+add_compile_options("-fmacro-prefix-map=${PROJECT_SOURCE_DIR}/=")
 add_compile_options(-Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wconversion)
 if(CAUSEWAY_WERROR)
 	add_compile_options(-Werror)

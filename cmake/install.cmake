@@ -8,6 +8,8 @@ install(DIRECTORY "${PROJECT_SOURCE_DIR}/include/causeway" DESTINATION ${CMAKE_I
 install(TARGETS causeway EXPORT CausewayTargets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(FILES "${PROJECT_SOURCE_DIR}/LICENSE" DESTINATION ${CMAKE_INSTALL_DOCDIR})
 
+# Relative to the file itself, so that `cmake --install --prefix` may choose another place.
+file(RELATIVE_PATH pc_prefix "${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig" "${CMAKE_INSTALL_PREFIX}")
 configure_file("${PROJECT_SOURCE_DIR}/cmake/causeway.pc.in" "${PROJECT_BINARY_DIR}/causeway.pc" @ONLY)
 install(FILES "${PROJECT_BINARY_DIR}/causeway.pc" DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 

@@ -2,10 +2,6 @@
 # The library, compiled once: libcauseway.so for users, causeway_static for tests that look inside.
 
 file(GLOB_RECURSE sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/src/*.c")
-if(NOT sources)
-	file(WRITE "${PROJECT_BINARY_DIR}/empty.c" "extern int cw__empty;\n")
-	set(sources "${PROJECT_BINARY_DIR}/empty.c")
-endif()
 
 add_library(causeway_objects OBJECT ${sources})
 target_include_directories(causeway_objects PUBLIC "${PROJECT_SOURCE_DIR}/include" "${PROJECT_SOURCE_DIR}/src"

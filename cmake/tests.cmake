@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # tests/unit/<name>_test.c is one program and one ctest test; tests/support/*.c is linked into all of them. tests/plugin/*.c is the
-# example plug-in, tests/process/peer.c the engine that whole-process tests (pytest) drive.
+# example plug-in, tests/process/peer*.c the engine that whole-process tests (pytest) drive.
 
 find_library(CMOCKA_LIBRARY NAMES cmocka REQUIRED)
 
@@ -42,8 +42,10 @@ foreach(source ${tests})
 	endif()
 endforeach()
 
-set(peer_source "${PROJECT_SOURCE_DIR}/tests/process/peer.c")
-if(EXISTS "${peer_source}")
-	add_executable(cwpeer "${peer_source}")
-	target_link_libraries(cwpeer PRIVATE causeway json_c Threads::Threads)
-endif()
+file(GLOB peer_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/tests/process/peer*.c")
+add_executable(cwpeer ${peer_sources})
+target_link_libraries(cwpeer PRIVATE causeway json_c Threads::Threads)
+
+# Does everything that a clean run does; `./do check quiet` sees that it prints nothing.
+add_executable(cwquiet "${PROJECT_SOURCE_DIR}/tests/process/quiet.c")
+target_link_libraries(cwquiet PRIVATE causeway)

@@ -28,10 +28,9 @@ CMAKE
 config=$(find "$prefix" -name causeway.pc)
 export PKG_CONFIG_PATH
 PKG_CONFIG_PATH=$(dirname "$config")
-# The file is made for the prefix that was configured; here it is told the one that was used.
-read -ra flags < <(pkg-config --define-variable=prefix="$prefix" --cflags --libs causeway)
-gcc "$work/program/main.c" "${flags[@]}" -Wl,-rpath,"$(pkg-config --define-variable=prefix="$prefix" --variable=libdir causeway)" \
-	-o "$work/by-pkg-config"
+read -ra flags < <(pkg-config --cflags --libs causeway)
+gcc "$work/program/main.c" "${flags[@]}" -Wl,-rpath,"$(pkg-config --variable=libdir causeway)" -o "$work/by-pkg-config"
+"$work/by-pkg-config"
 "$work/by-pkg-config"
 
 cmake -S "$work/program" -B "$work/by-cmake" -DCMAKE_PREFIX_PATH="$prefix"

@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Adds up the results of ctest and pytest (JUnit XML): lists what was skipped and what failed, ends with one line of totals.
+"""Adds up the results of ctest and pytest (JUnit XML): lists what was skipped and what failed; last, the totals.
 
-A unit test program counts as its cmocka cases. A program that failed without a failed case (it crashed or timed out) counts as one
-failure, and so does a result file that is missing.
+A unit test program counts as its cmocka cases. A program that failed without a failed case (it crashed or timed out)
+counts as one failure, and so does a result file that is missing.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def add_unit_program(totals, case):
     counted = 0
     for i, text in enumerate(output):
         match = CASE.search(text.strip())
-        # cmocka repeats failed cases in a closing list that says "[  FAILED  ] N test(s)" first; real ones follow a RUN line.
+        # cmocka repeats failed cases in a closing list, under a line that says "[  FAILED  ] N test(s)".
         if match is None or "test(s)" in text:
             continue
         verdict, name = match.groups()

@@ -100,7 +100,8 @@ struct cw_loop {
 	struct cw__list slabs;
 	struct cw__list ended;     /* cw_batch.ended_node: callbacks to run without the lock */
 	_Atomic(struct cw_task *) inbox; /* any thread pushes, the driver takes all */
-	_Atomic unsigned slice_count;
+	unsigned slice_count;
+	int starved;               /* a segment found no free slice */
 	_Atomic int sleeping;      /* somebody blocks in epoll_wait */
 	_Atomic int wake_pending;  /* wake_fd was written and not read yet */
 	_Atomic int scan_wanted;   /* some batch is ending or some region is revoked */
@@ -114,6 +115,8 @@ struct cw_loop {
 	unsigned spin_score;       /* of the progress thread: how often spinning paid lately */
 };
 
+/* The loop whose lock this thread holds, or NULL. */
+struct cw_loop *cw__loop_current(void);
 int cw__loop_open(struct cw_loop *loop, struct cw_engine *engine);
 void cw__loop_close(struct cw_loop *loop);
 int cw__loop_start(struct cw_loop *loop); /* its progress thread */
@@ -201,6 +204,8 @@ struct cw_region *cw__region_by_id(struct cw_engine *engine, uint64_t id);
 struct cw_region *cw__region_lookup(struct cw_engine *engine, uint64_t address, uint64_t length, uint64_t *id_out);
 /* Pins it for touching [from, to); returns 0 or 1 (the counter, for unpin) or a negative status. */
 int cw__region_pin(struct cw_region *region, uint64_t id, uint64_t from, uint64_t to);
+/* Pins all of it, whatever its id, if it is live. */
+int cw__region_pin_any(struct cw_region *region);
 void cw__region_unpin(struct cw_region *region, int counter);
 void cw__regions_close(struct cw_engine *engine);
 
@@ -248,7 +253,6 @@ struct cw__rail {
 	int full;                /* post took fewer than offered */
 	unsigned failures;       /* in a row */
 	uint64_t paused_until;
-	struct cw__list stalled; /* cw__slice.node: cut for this rail, not taken yet */
 };
 
 /* One transport to one peer. Guarded by the loop's lock; `on` and `state` are constant once the segment is up. */
@@ -289,6 +293,7 @@ struct cw_segment {
 	char offers[160];
 	struct cw__lane lanes[CW__PARTS_MAX]; /* by transport */
 	struct cw__list queues[CW__CLASSES]; /* cw__request.node, ready to be cut; loop */
+	struct cw__list copies;    /* cw__request.node: to be copied by the CPU, synchronously; loop */
 	struct cw__list active;    /* cw__request.active_node: everything of this peer; loop */
 	pthread_mutex_t lock;      /* remotes */
 	struct cw__list remotes;
@@ -297,18 +302,20 @@ struct cw_segment {
 #define CW__SEGMENT_OPENING 0x100u
 
 int cw__segments_close(struct cw_engine *engine);
+/* On the loop, at close: ends every transport and request of it now. */
+void cw__segment_drop(struct cw_segment *segment);
 void cw__segment_put(struct cw_segment *segment);
 /* The remote region that holds the range, referenced; NULL when it is not known. Any thread. */
 struct cw__remote *cw__remote_find(struct cw_segment *segment, uint32_t space, uint64_t from, uint64_t to);
 /* On the loop: makes or finds one and asks the peer if needed. Never NULL unless out of memory. */
 struct cw__remote *cw__remote_ask(struct cw_segment *segment, uint32_t space, uint64_t from, uint64_t to);
 void cw__remote_put(struct cw__remote *remote);
+void cw__remotes_close(struct cw_segment *segment);
 int cw__remote_pin(struct cw__remote *remote);
 void cw__remote_unpin(struct cw__remote *remote);
 void cw__remote_gone(struct cw__remote *remote);
 /* Why the peer cannot be used now, or CW_OK; on the loop it also starts to connect again. */
 int cw__segment_usable(struct cw_segment *segment);
-void cw__segment_wake(struct cw_segment *segment); /* on the loop: pump it */
 
 /* The best transport for a pair. Any thread. ERR_NO_PATH; *part_out, *reach_out. `skip`: bits of transports not to use. */
 int cw__path_choose(struct cw_segment *segment, const struct cw_region *local, const struct cw__remote *remote,
@@ -353,6 +360,8 @@ struct cw__request {
 	uint64_t done;               /* bytes that arrived */
 	unsigned inflight;
 	struct cw__list again;       /* cw__slice.node: failed, to be posted once more */
+	struct cw__list flying;      /* cw__slice.node: posted */
+	struct cw_task task;         /* hands it to its loop */
 	unsigned part;
 	struct cw_reach reach;
 	uint32_t skip;               /* transports that failed it */
@@ -405,7 +414,8 @@ struct cw_batch {
 	cw_batch_fn callback;
 	void *arg;
 	struct cw_timer timer;     /* deadline, then grace; home loop */
-	int timer_in_grace;
+	int timer_in_grace;        /* home loop */
+	_Atomic int timer_used, timer_posted;
 	struct cw_task start_task, timer_task;
 	pthread_mutex_t lock;      /* the rest */
 	struct cw__list dependents; /* cw__dependency.node */
@@ -447,7 +457,6 @@ void cw__slice_done(struct cw_slice *slice, int status, enum cw_remote_state rem
 unsigned cw__slice_pieces(const struct cw_slice *slice, uint64_t offset, struct cw_piece *pieces_out, unsigned max);
 /* Copies up to budget bytes of a request with a synchronous path in the calling thread. 1 = it ended. */
 int cw__request_inline(struct cw__request *request, uint64_t *budget);
-int cw__slices_grow(struct cw_loop *loop);
 
 /* batch.c */
 void cw__batch_request_ended(struct cw__request *request);
@@ -455,8 +464,15 @@ void cw__batch_end_soon(struct cw_batch *batch, int status);
 void cw__batch_put(struct cw_batch *batch);
 void cw__batch_explain(struct cw_batch *batch, int status, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+void cw__batches_cancel(struct cw_engine *engine);
+/* No loop runs any more. What users still hold stays theirs, but has no engine. */
 void cw__batches_close(struct cw_engine *engine);
 void cw__batch_run_callback(struct cw_batch *batch);
+
+/* notify.c */
+int cw__notify_accept(struct cw_batch *batch, const struct cw_batch_options *options);
+void cw__notify_send_all(struct cw_batch *batch);
+void cw__batch_notified(struct cw_batch *batch);
 
 /* ---------------------------------------------------------------------------------------------- queues */
 
@@ -500,6 +516,7 @@ struct cw__host { /* what parts get */
 };
 
 struct cw__part {
+	struct cw__host host; /* what this part gets: tells parts apart */
 	const struct cw_transport_ops *ops;
 	void *state;
 	int on;
@@ -544,7 +561,7 @@ struct cw_engine {
 	uint16_t port;
 	unsigned char instance[CW__INSTANCE_BYTES];
 	unsigned char machine[CW__INSTANCE_BYTES];
-	_Atomic unsigned char *alive; /* one page that a forked child sees as zero */
+	unsigned char *alive;         /* one page that a forked child sees as zero */
 	pthread_mutex_t lock;         /* segments, queues */
 	struct cw__list segments, queues;
 	struct cw_loop *loops;
@@ -566,7 +583,7 @@ struct cw_engine {
 	_Atomic uint32_t slot_count;
 	struct cw_region *free_regions;
 	_Atomic uint64_t regions_alive;
-	_Atomic uint64_t segments_alive, batches_alive;
+	_Atomic uint64_t segments_alive, batches_alive, batches_unfinished;
 	pthread_mutex_t batch_lock;     /* batches, free_batches */
 	struct cw__list batches, free_batches;
 	unsigned free_batch_count;
@@ -582,7 +599,20 @@ struct cw_engine {
 int cw__engine_check(const struct cw_engine *engine);
 struct cw_loop *cw__loop_choose(struct cw_engine *engine);
 extern const struct cw_host_ops cw__host_ops;
+void cw__host_import_done(struct cw_import *token, int status, void *import);
+void cw__host_import_revoked(struct cw_host *host, struct cw_peer *peer, uint64_t region_id, void (*done)(void *arg),
+			     void *arg);
+void cw__host_peer_failed(struct cw_host *host, struct cw_peer *peer, int status, const char *text);
+void cw__host_rail_ready(struct cw_host *host, struct cw_peer *peer, unsigned rail);
+void cw__host_rail_state(struct cw_host *host, struct cw_peer *peer, unsigned rail, int status);
+int cw__host_access_check(struct cw_host *host, const struct cw_claim *claim);
+int cw__host_access_begin(struct cw_host *host, const struct cw_claim *claim, struct cw_grant *grant_out);
+void cw__host_access_end(struct cw_host *host, struct cw_grant *grant, uint64_t moved);
+const struct cw_region_view *cw__host_region_get(struct cw_host *host, uint64_t id, uint64_t key);
+void cw__host_region_put(struct cw_host *host, const struct cw_region_view *view);
+void cw__host_revoke_done(struct cw_revocation *token);
 int cw__parts_open(struct cw_engine *engine);
 void cw__parts_close(struct cw_engine *engine);
+void cw__platforms_close(struct cw_engine *engine);
 
 #endif

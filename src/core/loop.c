@@ -331,14 +331,26 @@ static void sleep_until(struct cw_loop *loop, uint64_t until)
 
 /* ----------------------------------------------------------------------------------------- the lock */
 
+static _Thread_local struct cw_loop *current;
+
+struct cw_loop *cw__loop_current(void)
+{
+	return current;
+}
+
 void cw__loop_lock(struct cw_loop *loop)
 {
 	pthread_mutex_lock(&loop->lock);
+	current = loop;
 }
 
+/* A thread that holds a loop already gets no other: two loops could wait for each other. */
 int cw__loop_trylock(struct cw_loop *loop)
 {
-	return pthread_mutex_trylock(&loop->lock) == 0;
+	if (current || pthread_mutex_trylock(&loop->lock))
+		return 0;
+	current = loop;
+	return 1;
 }
 
 void cw__loop_unlock(struct cw_loop *loop)
@@ -350,6 +362,7 @@ void cw__loop_unlock(struct cw_loop *loop)
 	cw__list_splice(&ended, &loop->ended);
 	if (atomic_load_explicit(&loop->sleeping, memory_order_relaxed))
 		arm_timer(loop); /* the sleeper armed what was earliest before us */
+	current = NULL;
 	pthread_mutex_unlock(&loop->lock);
 	if (kick)
 		cw__loop_kick(loop);

@@ -62,6 +62,16 @@ int cw__region_pin(struct cw_region *region, uint64_t id, uint64_t from, uint64_
 	return CW_ERR_STALE_REGION;
 }
 
+int cw__region_pin_any(struct cw_region *region)
+{
+	int counter = pin_any(region);
+
+	if (atomic_load_explicit(&region->state, memory_order_seq_cst) == CW__REGION_LIVE)
+		return counter;
+	cw__region_unpin(region, counter);
+	return CW_ERR_STALE_REGION;
+}
+
 struct cw_region *cw__region_lookup(struct cw_engine *engine, uint64_t address, uint64_t length, uint64_t *id_out)
 {
 	uint32_t slot = cw__index_find(engine->index, address);

@@ -79,7 +79,8 @@ void cw__classic_header_encode(const struct cw__classic_header *header, unsigned
 }
 
 /* The padding is not looked at: deployed engines send whatever was in their memory. */
-void cw__classic_header_decode(const unsigned char data[CW__CLASSIC_HEADER_BYTES], struct cw__classic_header *header_out)
+void cw__classic_header_decode(const unsigned char data[CW__CLASSIC_HEADER_BYTES],
+			       struct cw__classic_header *header_out)
 {
 	struct cw__reader reader = cw__reader_init(data, CW__CLASSIC_HEADER_BYTES);
 	unsigned opcode;

@@ -18,7 +18,7 @@ enum cw__classic_type {
 	CW__CLASSIC_OLD = 255 /* ours: a frame without a type byte; treated as CONNECTION, and so is its answer */
 };
 #define CW__CLASSIC_LENGTH_BYTES 8
-#define CW__CLASSIC_MAX (1024u * 1024)       /* default limit of a body */
+#define CW__CLASSIC_MAX (1024u * 1024) /* default limit of a body */
 #define CW__CLASSIC_MAX_HARD (128u * 1024 * 1024)
 
 /* Body length from the first 8 bytes: 1 to max, else CW_ERR_PROTOCOL. */
@@ -45,15 +45,15 @@ struct cw__classic_buffer {
 };
 
 struct cw__descriptor {
-	char name[256];          /* "host:port": the data host is taken from here */
-	char protocol[32];       /* "tcp", "rdma", ... */
-	uint16_t tcp_data_port;  /* 0 when none */
+	char name[256];             /* "host:port": the data host is taken from here */
+	char protocol[32];          /* "tcp", "rdma", ... */
+	uint16_t tcp_data_port;     /* 0 when none */
 	unsigned tcp_proto_version; /* 1 when absent */
 	/* Ours, in the member "x_causeway"; classic peers pass over it. */
-	int native;              /* 1 = the peer speaks the native protocol on its control port */
+	int native; /* 1 = the peer speaks the native protocol on its control port */
 	unsigned native_version;
 	unsigned char instance[16];
-	char addresses[8][80];   /* advertised "address:port" candidates, best first */
+	char addresses[8][80]; /* advertised "address:port" candidates, best first */
 	unsigned address_count;
 	struct cw__classic_buffer *buffers; /* malloc'ed; cw__descriptor_free() */
 	size_t buffer_count;
@@ -90,11 +90,12 @@ enum { CW__CLASSIC_STATUS_OK = 0, CW__CLASSIC_STATUS_REJECTED = 1 };
 
 struct cw__classic_header {
 	uint64_t length, address;
-	uint8_t write; /* 1 = WRITE, 0 = READ (any other opcode is a READ) */
+	uint8_t write;        /* 1 = WRITE, 0 = READ (any other opcode is a READ) */
 	uint8_t acknowledged; /* 1 = v2 */
 };
 void cw__classic_header_encode(const struct cw__classic_header *header, unsigned char out[CW__CLASSIC_HEADER_BYTES]);
-void cw__classic_header_decode(const unsigned char data[CW__CLASSIC_HEADER_BYTES], struct cw__classic_header *header_out);
+void cw__classic_header_decode(const unsigned char data[CW__CLASSIC_HEADER_BYTES],
+			       struct cw__classic_header *header_out);
 void cw__classic_status_encode(uint32_t code, unsigned char out[CW__CLASSIC_STATUS_BYTES]);
 /* CW_ERR_PROTOCOL when the tag is missing. */
 int cw__classic_status_decode(const unsigned char data[CW__CLASSIC_STATUS_BYTES], uint32_t *code_out);

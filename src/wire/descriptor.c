@@ -238,7 +238,8 @@ static int decode_tcp_buffer(struct json_object *object, struct cw__classic_buff
 	if (json_object_get_string_len(name) == 0)
 		return cw__json_refuse(why, "member \"%sname\" is empty", why->where);
 	if (!buffer_is_usable(buffer))
-		return cw__json_refuse(why, "member \"%saddr\" is 0, or \"%slength\" is 0 or leads past the last address",
+		return cw__json_refuse(why,
+				       "member \"%saddr\" is 0, or \"%slength\" is 0 or leads past the last address",
 				       why->where, why->where);
 	return CW_OK;
 }
@@ -321,7 +322,8 @@ static int decode_addresses(struct json_object *object, struct cw__descriptor *d
 
 		if (!json_object_is_type(entry, json_type_string) || !is_dialable(address) ||
 		    strlen(address) >= sizeof(descriptor->addresses[0]))
-			return cw__json_refuse(why, "member \"%saddresses\" does not list addresses with ports", why->where);
+			return cw__json_refuse(why, "member \"%saddresses\" does not list addresses with ports",
+					       why->where);
 		if (descriptor->address_count < ADDRESSES_MAX)
 			strcpy(descriptor->addresses[descriptor->address_count++], address);
 	}

@@ -29,7 +29,8 @@ static uint64_t count_members(struct json_object *value)
 
 	if (json_object_is_type(value, json_type_object)) {
 		count = (uint64_t)json_object_object_length(value);
-		json_object_object_foreach(value, key, member) {
+		json_object_object_foreach(value, key, member)
+		{
 			(void)key;
 			count += count_members(member);
 		}

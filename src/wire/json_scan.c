@@ -142,7 +142,8 @@ static void scan_string(struct scanner *scanner)
 		size_t step;
 
 		if (peek(scanner) < 0x20) {
-			scanner->fault = scanner->at == scanner->end ? "unfinished string" : "control character in a string";
+			scanner->fault =
+				scanner->at == scanner->end ? "unfinished string" : "control character in a string";
 		} else if (take(scanner, '\\')) {
 			scan_escape(scanner);
 		} else {

@@ -314,8 +314,7 @@ static int control_coherent(const struct cw__control_header *header)
 	return header->status == 0;
 }
 
-int cw__control_header_decode(const unsigned char data[CW__CONTROL_HEADER_BYTES],
-			      struct cw__control_header *header_out)
+int cw__control_header_decode(const unsigned char data[CW__CONTROL_HEADER_BYTES], struct cw__control_header *header_out)
 {
 	struct cw__reader reader = cw__reader_init(data, CW__CONTROL_HEADER_BYTES);
 	struct cw__control_header header;
@@ -443,7 +442,8 @@ int cw__notify_decode(const void *data, size_t length, struct cw__notify *notify
 
 size_t cw__message_encode(const struct cw__message *message, void *out, size_t capacity)
 {
-	struct cw__writer writer = cw__writer_init(out, capacity < CW__CONTROL_BODY_MAX ? capacity : CW__CONTROL_BODY_MAX);
+	struct cw__writer writer =
+		cw__writer_init(out, capacity < CW__CONTROL_BODY_MAX ? capacity : CW__CONTROL_BODY_MAX);
 
 	put_text(&writer, &message->transport);
 	cw__put_u32(&writer, message->length);

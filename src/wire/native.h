@@ -15,8 +15,8 @@
 #define CW__MAGIC_DATA "CWDATA1\0"    /* first 8 bytes of a data connection */
 #define CW__INSTANCE_BYTES 16
 #define CW__NAME_MAX 255
-#define CW__HELLO_MAX 1024u      /* whole hello, magic and length included */
-#define CW__WELCOME_MAX 65536u   /* whole welcome */
+#define CW__HELLO_MAX 1024u    /* whole hello, magic and length included */
+#define CW__WELCOME_MAX 65536u /* whole welcome */
 #define CW__CONTROL_BODY_MAX (1024u * 1024)
 #define CW__TRANSPORTS_MAX 32
 #define CW__BLOB_MAX 4096u
@@ -38,13 +38,13 @@ struct cw__hello {
 	int data_connection; /* which magic */
 	uint16_t version;
 	uint64_t features;
-	unsigned char instance[CW__INSTANCE_BYTES];  /* of the sender */
-	unsigned char expected[CW__INSTANCE_BYTES];  /* of the target as the sender knows it; zero = any */
-	unsigned char machine[CW__INSTANCE_BYTES];   /* of the sender: hash of boot id and machine id */
-	uint64_t clock_ns;                           /* sender's CLOCK_MONOTONIC */
+	unsigned char instance[CW__INSTANCE_BYTES]; /* of the sender */
+	unsigned char expected[CW__INSTANCE_BYTES]; /* of the target as the sender knows it; zero = any */
+	unsigned char machine[CW__INSTANCE_BYTES];  /* of the sender: hash of boot id and machine id */
+	uint64_t clock_ns;                          /* sender's CLOCK_MONOTONIC */
 	uint32_t pid;
-	uint64_t connection; /* data: the initiator's number for it, never reused; control: 0 */
-	uint64_t replaces;   /* data: a connection that the target must end before it answers; 0 none */
+	uint64_t connection;               /* data: the initiator's number for it, never reused; control: 0 */
+	uint64_t replaces;                 /* data: a connection that the target must end before it answers; 0 none */
 	uint32_t auth_method;              /* 0 = none; reserved */
 	unsigned char channel_binding[32]; /* zero; reserved */
 	struct cw__text name;              /* sender's engine name */
@@ -67,7 +67,7 @@ struct cw__welcome {
 	unsigned char machine[CW__INSTANCE_BYTES];
 	uint64_t clock_ns;
 	uint32_t pid;
-	uint32_t credits;     /* data frames that may be unanswered at once */
+	uint32_t credits;      /* data frames that may be unanswered at once */
 	uint64_t credit_bytes; /* and their payload */
 	struct cw__text name;
 	uint32_t transport_count;
@@ -85,14 +85,14 @@ int cw__welcome_decode(const void *data, size_t length, struct cw__welcome *welc
 /* Requests go from initiator to target and are answered with the same type and sequence, CW__CONTROL_REPLY set, in any order.
  * Pushes go from target to initiator, are not answered and have sequence 0. */
 enum cw__control_type {
-	CW__CONTROL_PROBE = 1,         /* empty -> empty */
-	CW__CONTROL_RESOLVE = 2,       /* cw__resolve -> cw__region_record */
-	CW__CONTROL_LIST = 3,          /* u64 first region slot -> u32 count, u64 next (0 = end), count cw__region_record */
-	CW__CONTROL_NOTIFY = 4,        /* cw__notify -> empty */
-	CW__CONTROL_MESSAGE = 5,       /* cw__message -> bytes */
-	CW__CONTROL_CANCEL = 6,        /* cw__cancel -> empty: nothing of these frames lands from now on */
-	CW__CONTROL_REGION_GONE = 7,   /* push: u64 region id */
-	CW__CONTROL_BYE = 8            /* push, either way: the sender closes in good order */
+	CW__CONTROL_PROBE = 1,   /* empty -> empty */
+	CW__CONTROL_RESOLVE = 2, /* cw__resolve -> cw__region_record */
+	CW__CONTROL_LIST = 3,    /* u64 first region slot -> u32 count, u64 next (0 = end), count cw__region_record */
+	CW__CONTROL_NOTIFY = 4,  /* cw__notify -> empty */
+	CW__CONTROL_MESSAGE = 5, /* cw__message -> bytes */
+	CW__CONTROL_CANCEL = 6,  /* cw__cancel -> empty: nothing of these frames lands from now on */
+	CW__CONTROL_REGION_GONE = 7, /* push: u64 region id */
+	CW__CONTROL_BYE = 8          /* push, either way: the sender closes in good order */
 };
 #define CW__CONTROL_REPLY 0x8000u
 
@@ -102,12 +102,13 @@ struct cw__control_header {
 	uint16_t flags;  /* 0 */
 	uint32_t length; /* of the body */
 	uint64_t sequence;
-	int32_t status;  /* replies */
+	int32_t status; /* replies */
 	uint32_t reserved;
 };
 void cw__control_header_encode(const struct cw__control_header *header, unsigned char out[CW__CONTROL_HEADER_BYTES]);
 /* CW_ERR_PROTOCOL: unknown type, non-zero flags or reserved, length above CW__CONTROL_BODY_MAX. */
-int cw__control_header_decode(const unsigned char data[CW__CONTROL_HEADER_BYTES], struct cw__control_header *header_out);
+int cw__control_header_decode(const unsigned char data[CW__CONTROL_HEADER_BYTES],
+			      struct cw__control_header *header_out);
 
 struct cw__resolve {
 	uint32_t space;

@@ -1,0 +1,977 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Batches: acceptance, prerequisites, deadline and cancellation, and the one terminal state. What happens to a single
+ * request is in schedule.c; notifications that follow the data are in notify.c.
+ */
+#include <core/core.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define POOL_MAX 256u
+
+static void timer_fired(struct cw_timer *timer);
+static void prerequisite_came(struct cw_batch *batch, int ok);
+
+/* ------------------------------------------------------------------------------------------- lifetime */
+
+static struct cw_batch *batch_take(struct cw_engine *engine)
+{
+	struct cw_batch *batch = NULL;
+	struct cw__list *node;
+
+	pthread_mutex_lock(&engine->batch_lock);
+	node = cw__list_pop(&engine->free_batches);
+	if (node) {
+		engine->free_batch_count--;
+		batch = cw__container(node, struct cw_batch, node);
+	}
+	pthread_mutex_unlock(&engine->batch_lock);
+	if (!batch) {
+		batch = calloc(1, sizeof(*batch));
+		if (!batch)
+			return NULL;
+		batch->engine = engine;
+		pthread_mutex_init(&batch->lock, NULL);
+	}
+	return batch;
+}
+
+static void sendings_free(struct cw_batch *batch)
+{
+	for (size_t i = 0; i < batch->sending_count; i++) {
+		free(batch->sendings[i].data);
+		if (batch->sendings[i].segment)
+			cw__segment_put(batch->sendings[i].segment);
+	}
+	free(batch->sendings);
+	batch->sendings = NULL;
+	batch->sending_count = 0;
+}
+
+static void batch_destroy(struct cw_batch *batch)
+{
+	pthread_mutex_destroy(&batch->lock);
+	free(batch->requests);
+	free(batch->indices);
+	free(batch);
+}
+
+/* The parts that a batch grew are kept: the next one of its size needs no memory. */
+static void batch_give(struct cw_batch *batch)
+{
+	struct cw_engine *engine = batch->engine;
+	int keep;
+
+	for (size_t i = 0; engine && i < batch->count; i++)
+		cw__segment_put(batch->requests[i].segment);
+	sendings_free(batch);
+	free(batch->dependencies);
+	batch->dependencies = NULL;
+	batch->count = 0;
+	if (!engine) { /* the engine is closed */
+		batch_destroy(batch);
+		return;
+	}
+	atomic_fetch_sub_explicit(&engine->batches_alive, 1, memory_order_relaxed);
+	pthread_mutex_lock(&engine->batch_lock);
+	cw__list_remove(&batch->node);
+	keep = engine->free_batch_count < POOL_MAX;
+	if (keep) {
+		cw__list_push_front(&engine->free_batches, &batch->node);
+		engine->free_batch_count++;
+	}
+	pthread_mutex_unlock(&engine->batch_lock);
+	if (!keep)
+		batch_destroy(batch);
+}
+
+void cw__batch_put(struct cw_batch *batch)
+{
+	if (atomic_fetch_sub_explicit(&batch->refs, 1, memory_order_acq_rel) == 1)
+		batch_give(batch);
+}
+
+void cw_batch_release(struct cw_batch *batch)
+{
+	if (batch && (!batch->engine || !cw__engine_check(batch->engine)))
+		cw__batch_put(batch);
+}
+
+/* ----------------------------------------------------------------------------------------- acceptance */
+
+/* The range that a vector touches, or why it is malformed. */
+static const char *bounds(struct cw_vec *vec, uint64_t *from_out, uint64_t *to_out)
+{
+	uint64_t low = UINT64_MAX, high = 0, reach;
+
+	if (!vec->stride)
+		vec->stride = vec->page_size;
+	if (!vec->page_size || !vec->count)
+		return "a vector is empty";
+	if ((vec->indices != NULL) != (vec->index_bits != 0) ||
+	    (vec->index_bits && vec->index_bits != 32 && vec->index_bits != 64))
+		return "index_bits must be 32 or 64 with indices, 0 without";
+	if (!vec->indices) {
+		low = 0;
+		high = vec->count - 1;
+	} else if (vec->index_bits == 32) {
+		const uint32_t *indices = vec->indices;
+
+		for (uint64_t i = 0; i < vec->count; i++) {
+			low = indices[i] < low ? indices[i] : low;
+			high = indices[i] > high ? indices[i] : high;
+		}
+	} else {
+		const uint64_t *indices = vec->indices;
+
+		for (uint64_t i = 0; i < vec->count; i++) {
+			low = indices[i] < low ? indices[i] : low;
+			high = indices[i] > high ? indices[i] : high;
+		}
+	}
+	if (__builtin_mul_overflow(high, vec->stride, &reach) || __builtin_add_overflow(reach, vec->base, &reach) ||
+	    __builtin_add_overflow(reach, vec->page_size, to_out))
+		return "a vector wraps around the address space";
+	*from_out = vec->base + low * vec->stride;
+	return NULL;
+}
+
+static int accept_request(struct cw_batch *batch, size_t number, const struct cw_request *given)
+{
+	struct cw_engine *engine = batch->engine;
+	struct cw__request *request = &batch->requests[number];
+	uint64_t length = 0, other = 1;
+	const char *wrong = NULL;
+
+	memset(request, 0, sizeof(*request));
+	request->local = given->local;
+	request->remote = given->remote;
+	if (!given->segment || given->segment->engine != engine)
+		wrong = "its segment is not one of this engine";
+	else if (given->op != CW_OP_READ && given->op != CW_OP_WRITE)
+		wrong = "unknown operation";
+	else if (given->flags & ~(uint32_t)CW_REQUEST_BORROW_INDICES || given->local.space)
+		wrong = "unknown flags, or a space on the local side";
+	if (!wrong)
+		wrong = bounds(&request->local, &request->local_from, &request->local_to);
+	if (!wrong)
+		wrong = bounds(&request->remote, &request->remote_from, &request->remote_to);
+	if (!wrong && (__builtin_mul_overflow(request->local.page_size, request->local.count, &length) ||
+		       __builtin_mul_overflow(request->remote.page_size, request->remote.count, &other) ||
+		       length != other))
+		wrong = "its two sides differ in length";
+	if (wrong)
+		return cw__fail(CW_ERR_INVALID, "request %zu: %s", number, wrong);
+	request->region = cw__region_lookup(engine, request->local_from, request->local_to - request->local_from,
+					    &request->region_id);
+	if (!request->region)
+		return cw__fail(CW_ERR_NOT_REGISTERED, "request %zu: local 0x%llx to 0x%llx is not inside a registered "
+				"region; register it first", number, (unsigned long long)request->local_from,
+				(unsigned long long)request->local_to);
+	request->batch = batch;
+	request->segment = given->segment;
+	request->length = length;
+	request->tag = given->tag;
+	request->op = (uint8_t)given->op;
+	atomic_store_explicit(&request->status, CW_ERR_AGAIN, memory_order_relaxed);
+	cw__list_init(&request->node);
+	cw__list_init(&request->active_node);
+	cw__list_init(&request->again);
+	cw__list_init(&request->flying);
+	batch->bytes += length;
+	return CW_OK;
+}
+
+static size_t index_bytes(const struct cw_vec *vec)
+{
+	return vec->indices ? (size_t)vec->count * (vec->index_bits / 8) : 0;
+}
+
+/* Copies the index arrays that the caller does not lend. */
+static int copy_indices(struct cw_batch *batch, const struct cw_request *given, size_t count)
+{
+	size_t total = 0, at = 0;
+
+	for (size_t i = 0; i < count; i++)
+		if (!(given[i].flags & CW_REQUEST_BORROW_INDICES))
+			total += ((index_bytes(&given[i].local) + 7) & ~(size_t)7) +
+				 ((index_bytes(&given[i].remote) + 7) & ~(size_t)7);
+	if (total > batch->index_bytes) {
+		unsigned char *grown = realloc(batch->indices, total);
+
+		if (!grown)
+			return cw__fail(CW_ERR_NO_MEMORY, "out of memory for page indices");
+		batch->indices = grown;
+		batch->index_bytes = total;
+	}
+	for (size_t i = 0; i < count && total; i++) {
+		struct cw_vec *sides[2] = { &batch->requests[i].local, &batch->requests[i].remote };
+
+		for (int side = 0; side < 2; side++) {
+			size_t bytes = index_bytes(sides[side]);
+
+			if (!bytes || given[i].flags & CW_REQUEST_BORROW_INDICES)
+				continue;
+			memcpy(batch->indices + at, sides[side]->indices, bytes);
+			sides[side]->indices = batch->indices + at;
+			at += (bytes + 7) & ~(size_t)7;
+		}
+	}
+	return CW_OK;
+}
+
+static int accept_requests(struct cw_batch *batch, const struct cw_request *given, size_t count)
+{
+	int status;
+
+	if (count > batch->capacity) {
+		struct cw__request *grown = realloc(batch->requests, count * sizeof(*grown));
+
+		if (!grown)
+			return cw__fail(CW_ERR_NO_MEMORY, "out of memory for %zu requests", count);
+		batch->requests = grown;
+		batch->capacity = count;
+	}
+	for (size_t i = 0; i < count; i++) {
+		status = accept_request(batch, i, &given[i]);
+		if (status)
+			return status;
+	}
+	status = copy_indices(batch, given, count);
+	if (status)
+		return status;
+	for (size_t i = 0; i < count; i++)
+		atomic_fetch_add_explicit(&batch->requests[i].segment->refs, 1, memory_order_relaxed);
+	batch->count = count;
+	return CW_OK;
+}
+
+static void reset(struct cw_batch *batch, const struct cw_batch_options *options)
+{
+	atomic_store_explicit(&batch->refs, 2, memory_order_relaxed); /* the caller's and the engine's */
+	atomic_store_explicit(&batch->word, CW_BATCH_WAITING, memory_order_relaxed);
+	atomic_store_explicit(&batch->prerequisites, 1, memory_order_relaxed); /* the submitting call itself */
+	atomic_store_explicit(&batch->ending, 0, memory_order_relaxed);
+	atomic_store_explicit(&batch->started, 0, memory_order_relaxed);
+	atomic_store_explicit(&batch->sendings_open, 0, memory_order_relaxed);
+	cw__list_init(&batch->node);
+	cw__list_init(&batch->queue_node);
+	cw__list_init(&batch->ended_node);
+	cw__list_init(&batch->dependents);
+	batch->flags = options->flags;
+	batch->priority = options->priority;
+	batch->delivery = options->delivery;
+	batch->queue = options->queue;
+	batch->callback = options->callback;
+	batch->arg = options->arg;
+	batch->bytes = 0;
+	batch->count = 0;
+	batch->ended = 0;
+	memset(&batch->timer, 0, sizeof(batch->timer));
+	batch->timer.fire = timer_fired;
+	batch->timer_in_grace = 0;
+	atomic_store_explicit(&batch->timer_used, 0, memory_order_relaxed);
+	atomic_store_explicit(&batch->timer_posted, 0, memory_order_relaxed);
+	batch->dependency_count = 0;
+	batch->status = CW_OK;
+	batch->remote = CW_REMOTE_QUIET;
+	batch->fence = 0;
+	batch->requests_completed = batch->requests_failed = batch->bytes_completed = 0;
+	batch->local_quiet = 1;
+	batch->published = 0;
+	batch->text[0] = 0;
+	batch->submitted = cw__now();
+}
+
+static int check_options(struct cw_engine *engine, const struct cw_batch_options *options)
+{
+	if (options->size != sizeof(*options))
+		return cw__fail(CW_ERR_INVALID, "batch options: wrong size; use CW_BATCH_OPTIONS_INIT");
+	if (options->flags & ~(uint32_t)(CW_BATCH_FAIL_FAST | CW_BATCH_STRICT | CW_BATCH_CHECKSUM) ||
+	    options->priority >= CW__CLASSES || options->delivery > CW_DELIVERY_LOCAL)
+		return cw__fail(CW_ERR_INVALID, "batch options: unknown flags, class or delivery level");
+	if ((options->notify_count && !options->notify) || (options->after_count && !options->after))
+		return cw__fail(CW_ERR_INVALID, "batch options: a count without its array");
+	if ((options->queue && options->queue->engine != engine) ||
+	    (options->counter && options->counter->engine != engine))
+		return cw__fail(CW_ERR_INVALID, "batch options: a queue or counter of another engine");
+	for (size_t i = 0; i < options->after_count; i++)
+		if (!options->after[i] || options->after[i]->engine != engine)
+			return cw__fail(CW_ERR_INVALID, "batch options: prerequisite %zu is not a batch of this engine", i);
+	return CW_OK;
+}
+
+/* ------------------------------------------------------------------------------------- the end of all */
+
+void cw__batch_explain(struct cw_batch *batch, int status, const char *format, ...)
+{
+	va_list arguments;
+
+	if (batch->status)
+		return; /* the first failure is the one to tell */
+	batch->status = status;
+	va_start(arguments, format);
+	vsnprintf(batch->text, sizeof(batch->text), format, arguments);
+	va_end(arguments);
+}
+
+static enum cw_batch_state final_state(const struct cw_batch *batch)
+{
+	if (!batch->local_quiet || batch->status == CW_ERR_TIMED_OUT)
+		return CW_BATCH_TIMED_OUT;
+	if (batch->status == CW_ERR_CANCELED)
+		return CW_BATCH_CANCELED;
+	return batch->status ? CW_BATCH_FAILED : CW_BATCH_COMPLETED;
+}
+
+static void count_end(struct cw_batch *batch, enum cw_batch_state state)
+{
+	struct cw_engine *engine = batch->engine;
+
+	if (state == CW_BATCH_COMPLETED)
+		cw__count(engine, batches_completed, 1);
+	else if (state == CW_BATCH_FAILED)
+		cw__count(engine, batches_failed, 1);
+	else if (state == CW_BATCH_CANCELED)
+		cw__count(engine, batches_canceled, 1);
+	else
+		cw__count(engine, batches_timed_out, 1);
+}
+
+/* Those that waited for this batch may go, or fail. */
+static void release_dependents(struct cw__list *dependents, int ok)
+{
+	while (!cw__list_empty(dependents))
+		prerequisite_came(cw__container(cw__list_pop(dependents), struct cw__dependency, node)->batch, ok);
+}
+
+/* On the home loop: brings the timer in line with what the batch needs now. */
+static void update_timer(struct cw_batch *batch)
+{
+	if (atomic_load_explicit(&batch->word, memory_order_acquire) & CW__BATCH_TERMINAL) {
+		cw__timer_stop(batch->loop, &batch->timer);
+	} else if (atomic_load_explicit(&batch->ending, memory_order_acquire)) {
+		if (!batch->timer_in_grace) {
+			batch->timer_in_grace = 1;
+			cw__timer_set(batch->loop, &batch->timer, cw__after(cw__now(), batch->engine->grace));
+		}
+	} else if (!batch->timer.heap_slot) {
+		cw__timer_set(batch->loop, &batch->timer, batch->deadline);
+	}
+}
+
+static void timer_task(struct cw_task *task)
+{
+	struct cw_batch *batch = cw__container(task, struct cw_batch, timer_task);
+
+	atomic_store_explicit(&batch->timer_posted, 0, memory_order_release);
+	update_timer(batch);
+	cw__batch_put(batch);
+}
+
+/* Any thread. */
+static void touch_timer(struct cw_batch *batch)
+{
+	atomic_store_explicit(&batch->timer_used, 1, memory_order_relaxed);
+	if (cw__loop_current() == batch->loop) {
+		update_timer(batch);
+	} else if (cw__loop_trylock(batch->loop)) {
+		update_timer(batch);
+		cw__loop_unlock(batch->loop);
+	} else if (!atomic_exchange_explicit(&batch->timer_posted, 1, memory_order_acq_rel)) {
+		atomic_fetch_add_explicit(&batch->refs, 1, memory_order_relaxed);
+		batch->timer_task.run = timer_task;
+		cw__task_post(batch->loop, &batch->timer_task);
+	}
+}
+
+void cw__batch_run_callback(struct cw_batch *batch)
+{
+	batch->callback(batch->arg, batch);
+	cw__batch_put(batch);
+}
+
+/* Tells everybody. Called once per batch, by whoever won `published`. */
+static void publish(struct cw_batch *batch)
+{
+	struct cw__list dependents;
+	enum cw_batch_state state;
+	uint32_t before;
+
+	cw__list_init(&dependents);
+	pthread_mutex_lock(&batch->lock);
+	state = final_state(batch);
+	batch->ended = cw__now();
+	cw__list_splice(&dependents, &batch->dependents);
+	pthread_mutex_unlock(&batch->lock);
+	count_end(batch, state);
+	before = atomic_exchange_explicit(&batch->word, (uint32_t)state | CW__BATCH_TERMINAL, memory_order_seq_cst);
+	if (before & CW__BATCH_WAITED) {
+		cw__futex_wake_all(&batch->word);
+		if (atomic_load_explicit(&batch->loop->blocking_driver, memory_order_acquire) &&
+		    cw__loop_current() != batch->loop)
+			cw__loop_kick(batch->loop);
+	}
+	if (atomic_load_explicit(&batch->timer_used, memory_order_relaxed))
+		touch_timer(batch);
+	if (batch->queue)
+		cw__queue_push_batch(batch->queue, batch);
+	if (batch->callback) {
+		atomic_fetch_add_explicit(&batch->refs, 1, memory_order_relaxed);
+		cw__list_push_back(&cw__loop_current()->ended, &batch->ended_node);
+	}
+	release_dependents(&dependents, state == CW_BATCH_COMPLETED);
+}
+
+/* All requests have ended and, if there are any, all notifications. Gives the engine's reference back. */
+static void finish(struct cw_batch *batch)
+{
+	struct cw_engine *engine = batch->engine;
+	int first;
+
+	pthread_mutex_lock(&batch->lock);
+	first = !batch->published;
+	batch->published = 1;
+	batch->local_quiet = 1;
+	pthread_mutex_unlock(&batch->lock);
+	if (first)
+		publish(batch);
+	else
+		cw__queue_push_quiet(batch->queue ? batch->queue : &engine->queue, batch);
+	atomic_fetch_sub_explicit(&engine->batches_unfinished, 1, memory_order_release);
+	cw__batch_put(batch);
+}
+
+static void finish_task(struct cw_task *task)
+{
+	finish(cw__container(task, struct cw_batch, start_task));
+}
+
+/* A callback needs the loop that will run it. */
+static void finish_on_loop(struct cw_batch *batch)
+{
+	if (!batch->callback || cw__loop_current()) {
+		finish(batch);
+		return;
+	}
+	batch->start_task.run = finish_task;
+	cw__task_post(batch->loop, &batch->start_task);
+}
+
+void cw__batch_notified(struct cw_batch *batch)
+{
+	if (atomic_fetch_sub_explicit(&batch->sendings_open, 1, memory_order_acq_rel) == 1)
+		finish_on_loop(batch);
+}
+
+/* The last request ended: notifications go out when everything is visible, then the batch is over. */
+static void requests_ended(struct cw_batch *batch)
+{
+	int failed;
+
+	pthread_mutex_lock(&batch->lock);
+	failed = batch->status != CW_OK || batch->published;
+	pthread_mutex_unlock(&batch->lock);
+	if (failed || !batch->sending_count)
+		finish_on_loop(batch);
+	else
+		cw__notify_send_all(batch);
+}
+
+static const char *way_of(const struct cw__request *request)
+{
+	return request->have_path || request->done ? request->batch->engine->parts[request->part].ops->name : "no path yet";
+}
+
+void cw__batch_request_ended(struct cw__request *request)
+{
+	struct cw_batch *batch = request->batch;
+	struct cw_engine *engine = batch->engine;
+	int status = request->failure, fail_fast;
+
+	if (!status) {
+		cw__count(engine, requests_completed, 1);
+		if (request->op == CW_OP_WRITE)
+			cw__count(engine, bytes_written, request->length);
+		else
+			cw__count(engine, bytes_read, request->length);
+	}
+	pthread_mutex_lock(&batch->lock);
+	if (status) {
+		batch->requests_failed++;
+		cw__batch_explain(batch, status, "%s of %llu bytes %s %s by %s: %s",
+				  request->op == CW_OP_WRITE ? "write" : "read", (unsigned long long)request->length,
+				  request->op == CW_OP_WRITE ? "to" : "from", request->segment->name, way_of(request),
+				  cw_strerror(status));
+		if (request->remote_quiet > (uint32_t)batch->remote)
+			batch->remote = (enum cw_remote_state)request->remote_quiet;
+		if (request->fence > batch->fence)
+			batch->fence = request->fence;
+	} else {
+		batch->requests_completed++;
+	}
+	batch->bytes_completed += request->done;
+	fail_fast = status && batch->flags & CW_BATCH_FAIL_FAST;
+	pthread_mutex_unlock(&batch->lock);
+	if (fail_fast)
+		cw__batch_end_soon(batch, CW_ERR_CANCELED);
+	if (atomic_fetch_sub_explicit(&batch->remaining, 1, memory_order_acq_rel) == 1)
+		requests_ended(batch);
+}
+
+/* ------------------------------------------------------------------------- deadline and cancellation */
+
+static void scan_loops(struct cw_batch *batch)
+{
+	struct cw_engine *engine = batch->engine;
+
+	for (unsigned i = 0; i < engine->loop_count; i++)
+		cw__loop_scan(&engine->loops[i]);
+}
+
+/* Ends a batch that has not started: nobody else works on its requests. */
+static void end_unstarted(struct cw_batch *batch, int status)
+{
+	pthread_mutex_lock(&batch->lock);
+	cw__batch_explain(batch, status, "%s before it started", cw_strerror(status));
+	batch->requests_failed = batch->count;
+	pthread_mutex_unlock(&batch->lock);
+	for (size_t i = 0; i < batch->count; i++)
+		atomic_store_explicit(&batch->requests[i].status, status, memory_order_release);
+	atomic_store_explicit(&batch->remaining, 0, memory_order_relaxed);
+	requests_ended(batch);
+}
+
+void cw__batch_end_soon(struct cw_batch *batch, int status)
+{
+	int none = 0, unstarted = 0;
+
+	if (!atomic_compare_exchange_strong_explicit(&batch->ending, &none, status, memory_order_acq_rel,
+						     memory_order_relaxed))
+		return;
+	if (atomic_compare_exchange_strong_explicit(&batch->started, &unstarted, 1, memory_order_acq_rel,
+						    memory_order_relaxed))
+		end_unstarted(batch, status);
+	else
+		scan_loops(batch);
+}
+
+/* The grace time is over and something still touches local memory, or a notification is unanswered: say so. */
+static void force_end(struct cw_batch *batch)
+{
+	int first, quiet = atomic_load_explicit(&batch->remaining, memory_order_acquire) == 0;
+
+	pthread_mutex_lock(&batch->lock);
+	first = !batch->published;
+	batch->published = 1;
+	batch->local_quiet = quiet;
+	if (first) {
+		if (quiet)
+			cw__batch_explain(batch, CW_ERR_NOTIFY_UNKNOWN, "%s", cw_strerror(CW_ERR_NOTIFY_UNKNOWN));
+		else
+			cw__batch_explain(batch, CW_ERR_TIMED_OUT,
+					  "local memory could not be proved quiet in time; an event will tell");
+		if (!quiet)
+			batch->remote = CW_REMOTE_UNKNOWN;
+	}
+	pthread_mutex_unlock(&batch->lock);
+	if (first)
+		publish(batch);
+}
+
+static void timer_fired(struct cw_timer *timer)
+{
+	struct cw_batch *batch = cw__container(timer, struct cw_batch, timer);
+
+	atomic_fetch_add_explicit(&batch->refs, 1, memory_order_relaxed);
+	if (batch->timer_in_grace) {
+		force_end(batch);
+	} else {
+		cw__batch_end_soon(batch, CW_ERR_TIMED_OUT);
+		update_timer(batch);
+	}
+	cw__batch_put(batch);
+}
+
+int cw_batch_cancel(struct cw_batch *batch)
+{
+	int status;
+
+	if (!batch)
+		return cw__fail(CW_ERR_INVALID, "no batch");
+	if (!batch->engine || atomic_load_explicit(&batch->word, memory_order_acquire) & CW__BATCH_TERMINAL)
+		return CW_OK;
+	status = cw__engine_check(batch->engine);
+	if (status)
+		return status;
+	cw__batch_end_soon(batch, CW_ERR_CANCELED);
+	if (!(atomic_load_explicit(&batch->word, memory_order_acquire) & CW__BATCH_TERMINAL))
+		touch_timer(batch);
+	return CW_OK;
+}
+
+/* -------------------------------------------------------------------------------------------- starting */
+
+static void begin_task(struct cw_task *task)
+{
+	struct cw__request *request = cw__container(task, struct cw__request, task);
+	struct cw_batch *batch = request->batch;
+	struct cw_segment *segment = request->segment;
+
+	cw__request_begin(request);
+	cw__segment_pump(segment);
+	cw__batch_put(batch);
+}
+
+/* On the home loop: hands every request that is not over yet to its loop. */
+static void begin_requests(struct cw_batch *batch)
+{
+	struct cw_segment *last = NULL;
+	size_t count = batch->count;
+
+	touch_timer(batch);
+	atomic_fetch_add_explicit(&batch->refs, 1, memory_order_relaxed); /* the last request may end in here */
+	for (size_t i = 0; i < count; i++) {
+		struct cw__request *request = &batch->requests[i];
+
+		if (request->state == CW__REQUEST_ENDED)
+			continue;
+		if (request->segment->loop != batch->loop) {
+			atomic_fetch_add_explicit(&batch->refs, 1, memory_order_relaxed);
+			request->task.run = begin_task;
+			cw__task_post(request->segment->loop, &request->task);
+			continue;
+		}
+		if (last && last != request->segment)
+			cw__segment_pump(last);
+		last = request->segment;
+		cw__request_begin(request);
+	}
+	if (last)
+		cw__segment_pump(last);
+	cw__batch_put(batch);
+}
+
+static void start_task(struct cw_task *task)
+{
+	struct cw_batch *batch = cw__container(task, struct cw_batch, start_task);
+
+	begin_requests(batch);
+	cw__batch_put(batch);
+}
+
+/* inline_budget: bytes that the calling thread copies itself; 0 when it is not the submitter's. */
+static void start(struct cw_batch *batch, uint64_t inline_budget)
+{
+	int unstarted = 0;
+	size_t count = batch->count, left = count;
+
+	if (!atomic_compare_exchange_strong_explicit(&batch->started, &unstarted, 1, memory_order_acq_rel,
+						     memory_order_relaxed))
+		return; /* it was canceled while it waited */
+	atomic_store_explicit(&batch->word,
+			      CW_BATCH_ACTIVE | (atomic_load_explicit(&batch->word, memory_order_relaxed) & CW__BATCH_WAITED),
+			      memory_order_release);
+	if (!count) {
+		requests_ended(batch);
+		return;
+	}
+	atomic_fetch_add_explicit(&batch->refs, 1, memory_order_relaxed);
+	for (size_t i = 0; inline_budget && i < count; i++)
+		left -= (size_t)cw__request_inline(&batch->requests[i], &inline_budget);
+	if (!left) {
+		cw__batch_put(batch);
+		return;
+	}
+	if (cw__loop_trylock(batch->loop)) {
+		begin_requests(batch);
+		cw__loop_unlock(batch->loop);
+		cw__batch_put(batch);
+	} else {
+		batch->start_task.run = start_task;
+		cw__task_post(batch->loop, &batch->start_task);
+	}
+}
+
+static void prerequisite_came(struct cw_batch *batch, int ok)
+{
+	if (!ok)
+		cw__batch_end_soon(batch, CW_ERR_PREREQUISITE);
+	if (atomic_fetch_sub_explicit(&batch->prerequisites, 1, memory_order_acq_rel) == 1)
+		start(batch, 0);
+	cw__batch_put(batch);
+}
+
+/* Joins the list of what it waits for; 1 = it must wait, 0 = it has come already, negative = it failed. */
+static int depend_on_batch(struct cw__dependency *dependency, struct cw_batch *on)
+{
+	uint32_t word;
+	int waits;
+
+	pthread_mutex_lock(&on->lock);
+	waits = !on->ended;
+	if (waits)
+		cw__list_push_back(&on->dependents, &dependency->node);
+	pthread_mutex_unlock(&on->lock);
+	if (waits)
+		return 1;
+	word = atomic_load_explicit(&on->word, memory_order_acquire);
+	if (!(word & CW__BATCH_TERMINAL)) /* its end is being told this very moment */
+		return on->status ? CW_ERR_PREREQUISITE : 0;
+	return (word & CW__BATCH_STATE) == CW_BATCH_COMPLETED ? 0 : CW_ERR_PREREQUISITE;
+}
+
+static int depend_on_counter(struct cw__dependency *dependency, struct cw_counter *on)
+{
+	int waits;
+
+	pthread_mutex_lock(&on->lock);
+	waits = on->value < dependency->value;
+	if (waits)
+		cw__list_push_back(&on->dependents, &dependency->node);
+	pthread_mutex_unlock(&on->lock);
+	return waits;
+}
+
+static void depend(struct cw_batch *batch, const struct cw_batch_options *options)
+{
+	for (size_t i = 0; i < batch->dependency_count; i++) {
+		struct cw__dependency *dependency = &batch->dependencies[i];
+		int waits;
+
+		dependency->batch = batch;
+		dependency->value = options->counter_value;
+		cw__list_init(&dependency->node);
+		atomic_fetch_add_explicit(&batch->refs, 1, memory_order_relaxed);
+		atomic_fetch_add_explicit(&batch->prerequisites, 1, memory_order_relaxed);
+		waits = i < options->after_count ? depend_on_batch(dependency, options->after[i]) :
+						   depend_on_counter(dependency, options->counter);
+		if (waits != 1)
+			prerequisite_came(batch, waits == 0);
+	}
+}
+
+static int make_dependencies(struct cw_batch *batch, const struct cw_batch_options *options)
+{
+	size_t count = options->after_count + (options->counter != NULL);
+
+	if (!count)
+		return CW_OK;
+	batch->dependencies = calloc(count, sizeof(*batch->dependencies));
+	if (!batch->dependencies)
+		return cw__fail(CW_ERR_NO_MEMORY, "out of memory for prerequisites");
+	batch->dependency_count = count;
+	return CW_OK;
+}
+
+static void enlist(struct cw_batch *batch)
+{
+	struct cw_engine *engine = batch->engine;
+
+	cw__count(engine, batches_submitted, 1);
+	cw__count(engine, requests_submitted, batch->count);
+	atomic_store_explicit(&batch->remaining, batch->count, memory_order_relaxed);
+	atomic_fetch_add_explicit(&engine->batches_unfinished, 1, memory_order_relaxed);
+	pthread_mutex_lock(&engine->batch_lock);
+	cw__list_push_back(&engine->batches, &batch->node);
+	pthread_mutex_unlock(&engine->batch_lock);
+}
+
+int cw_batch_submit(struct cw_engine *engine, const struct cw_request *requests, size_t count,
+		    const struct cw_batch_options *options, struct cw_batch **batch_out)
+{
+	static const struct cw_batch_options defaults = CW_BATCH_OPTIONS_INIT;
+	struct cw_batch *batch;
+	int status = cw__engine_check(engine);
+
+	if (!options)
+		options = &defaults;
+	if (!status && ((count && !requests) || !batch_out))
+		status = cw__fail(CW_ERR_INVALID, "no requests, or nowhere to put the batch");
+	if (!status)
+		status = check_options(engine, options);
+	if (status)
+		return status;
+	batch = batch_take(engine);
+	if (!batch)
+		return cw__fail(CW_ERR_NO_MEMORY, "out of memory");
+	atomic_fetch_add_explicit(&engine->batches_alive, 1, memory_order_relaxed);
+	reset(batch, options);
+	status = accept_requests(batch, requests, count);
+	if (!status)
+		status = make_dependencies(batch, options);
+	if (!status && options->notify_count)
+		status = cw__notify_accept(batch, options);
+	if (status) {
+		batch_give(batch);
+		return status;
+	}
+	batch->loop = count ? batch->requests[0].segment->loop : cw__loop_choose(engine);
+	batch->deadline = options->deadline_ns ? options->deadline_ns :
+			  batch->submitted + 30 * CW__SECOND + (batch->bytes >> 30) * CW__SECOND;
+	enlist(batch);
+	*batch_out = batch;
+	if (batch->dependency_count) {
+		touch_timer(batch); /* a batch that waits has a deadline too */
+		depend(batch, options);
+	} else if (batch->deadline <= batch->submitted) {
+		cw__batch_end_soon(batch, CW_ERR_TIMED_OUT);
+	}
+	if (atomic_fetch_sub_explicit(&batch->prerequisites, 1, memory_order_acq_rel) == 1)
+		start(batch, batch->callback ? 0 : CW__INLINE_BYTES);
+	return CW_OK;
+}
+
+/* -------------------------------------------------------------------------------------- what users ask */
+
+int cw_batch_wait(struct cw_batch *batch, uint64_t timeout)
+{
+	if (!batch)
+		return cw__fail(CW_ERR_INVALID, "no batch");
+	if (atomic_load_explicit(&batch->word, memory_order_acquire) & CW__BATCH_TERMINAL)
+		return CW_OK;
+	if (!batch->engine || cw__engine_check(batch->engine))
+		return CW_ERR_FORKED;
+	return cw__loop_wait(batch->loop, &batch->word, CW__BATCH_TERMINAL, timeout ? cw__after(cw__now(), timeout) : 0);
+}
+
+enum cw_batch_state cw_batch_poll(const struct cw_batch *batch)
+{
+	return (enum cw_batch_state)(atomic_load_explicit(&batch->word, memory_order_acquire) & CW__BATCH_STATE);
+}
+
+int cw_batch_result_get(struct cw_batch *batch, struct cw_batch_result *result_out)
+{
+	if (!batch || !result_out || result_out->size != sizeof(*result_out))
+		return cw__fail(CW_ERR_INVALID, "batch result: no batch, or its size is not set");
+	pthread_mutex_lock(&batch->lock);
+	*result_out = (struct cw_batch_result){
+		.size = sizeof(*result_out),
+		.state = cw_batch_poll(batch),
+		.status = batch->status,
+		.scope = cw_status_scope(batch->status),
+		.retryable = cw_status_retryable(batch->status),
+		.local_quiet = batch->local_quiet,
+		.remote = batch->remote,
+		.fence_ns = batch->fence,
+		.requests_completed = batch->requests_completed,
+		.requests_failed = batch->requests_failed,
+		.bytes_completed = batch->bytes_completed,
+		.submitted_ns = batch->submitted,
+		.ended_ns = batch->ended,
+	};
+	memcpy(result_out->text, batch->text, sizeof(result_out->text));
+	pthread_mutex_unlock(&batch->lock);
+	return CW_OK;
+}
+
+int cw_batch_request_status(struct cw_batch *batch, size_t index, uint64_t *bytes_out)
+{
+	int status;
+
+	if (!batch || index >= batch->count)
+		return cw__fail(CW_ERR_INVALID, "there is no request %zu", index);
+	status = atomic_load_explicit(&batch->requests[index].status, memory_order_acquire);
+	if (bytes_out)
+		*bytes_out = status == CW_ERR_AGAIN ? 0 : batch->requests[index].done;
+	return status;
+}
+
+void cw__batches_cancel(struct cw_engine *engine)
+{
+	for (;;) {
+		struct cw_batch *batch = NULL;
+
+		pthread_mutex_lock(&engine->batch_lock);
+		cw__list_each(node, &engine->batches)
+		{
+			struct cw_batch *each = cw__container(node, struct cw_batch, node);
+
+			if (!atomic_load_explicit(&each->ending, memory_order_acquire) &&
+			    !(atomic_load_explicit(&each->word, memory_order_acquire) & CW__BATCH_TERMINAL)) {
+				batch = each;
+				atomic_fetch_add_explicit(&batch->refs, 1, memory_order_relaxed);
+				break;
+			}
+		}
+		pthread_mutex_unlock(&engine->batch_lock);
+		if (!batch)
+			return;
+		cw__batch_end_soon(batch, CW_ERR_CANCELED);
+		cw__batch_put(batch);
+	}
+}
+
+void cw__batches_close(struct cw_engine *engine)
+{
+	struct cw__list *node;
+
+	while ((node = cw__list_pop(&engine->free_batches)))
+		batch_destroy(cw__container(node, struct cw_batch, node));
+	while ((node = cw__list_pop(&engine->batches))) {
+		struct cw_batch *batch = cw__container(node, struct cw_batch, node);
+
+		for (size_t i = 0; i < batch->count; i++)
+			cw__segment_put(batch->requests[i].segment);
+		sendings_free(batch);
+		batch->engine = NULL;
+	}
+}
+
+/* -------------------------------------------------------------------------------------------- counters */
+
+int cw_counter_open(struct cw_engine *engine, uint64_t initial, struct cw_counter **counter_out)
+{
+	int status = cw__engine_check(engine);
+	struct cw_counter *counter;
+
+	if (status)
+		return status;
+	counter = calloc(1, sizeof(*counter));
+	if (!counter)
+		return cw__fail(CW_ERR_NO_MEMORY, "out of memory");
+	counter->engine = engine;
+	counter->value = initial;
+	pthread_mutex_init(&counter->lock, NULL);
+	cw__list_init(&counter->dependents);
+	*counter_out = counter;
+	return CW_OK;
+}
+
+int cw_counter_add(struct cw_counter *counter, uint64_t n)
+{
+	struct cw__list ready;
+	int status = counter ? cw__engine_check(counter->engine) : cw__fail(CW_ERR_INVALID, "no counter");
+
+	if (status)
+		return status;
+	cw__list_init(&ready);
+	pthread_mutex_lock(&counter->lock);
+	counter->value = counter->value > UINT64_MAX - n ? UINT64_MAX : counter->value + n;
+	cw__list_each(node, &counter->dependents)
+	{
+		if (cw__container(node, struct cw__dependency, node)->value > counter->value)
+			continue;
+		cw__list_remove(node);
+		cw__list_push_back(&ready, node);
+	}
+	pthread_mutex_unlock(&counter->lock);
+	release_dependents(&ready, 1);
+	return CW_OK;
+}
+
+void cw_counter_close(struct cw_counter *counter)
+{
+	struct cw__list waiting;
+
+	if (!counter)
+		return;
+	cw__list_init(&waiting);
+	pthread_mutex_lock(&counter->lock);
+	cw__list_splice(&waiting, &counter->dependents);
+	pthread_mutex_unlock(&counter->lock);
+	release_dependents(&waiting, 0);
+	pthread_mutex_destroy(&counter->lock);
+	free(counter);
+}

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which way a request goes: the cheapest transport that can carry its pair of regions; and telling a user why. */
+#include <core/core.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int reach(struct cw_segment *segment, unsigned part, const struct cw_region *local,
+		 const struct cw__remote *remote, enum cw_op op, struct cw_reach *reach_out)
+{
+	const struct cw__lane *lane = &segment->lanes[part];
+	struct cw_reach_query query = { &local->view, local->attachments[part], &remote->view, remote->imports[part], op };
+
+	memset(reach_out, 0, sizeof(*reach_out));
+	if (!atomic_load_explicit(&lane->on, memory_order_acquire)) {
+		reach_out->why = "not opened to this peer";
+		return CW_ERR_NO_PATH;
+	}
+	if (!local->attached[part]) {
+		reach_out->why = "cannot use the local memory";
+		return CW_ERR_NO_PATH;
+	}
+	return segment->engine->parts[part].ops->reach(segment->engine->parts[part].state, lane->state, &query,
+							reach_out);
+}
+
+int cw__path_choose(struct cw_segment *segment, const struct cw_region *local, const struct cw__remote *remote,
+		    enum cw_op op, uint32_t skip, unsigned *part_out, struct cw_reach *reach_out)
+{
+	int found = 0;
+
+	for (unsigned i = 0; i < segment->order_count; i++) {
+		unsigned part = segment->order[i];
+		struct cw_reach candidate;
+
+		if (skip & 1u << part || reach(segment, part, local, remote, op, &candidate) || !candidate.rail_count)
+			continue;
+		if (found && candidate.cost >= reach_out->cost)
+			continue;
+		*part_out = part;
+		*reach_out = candidate;
+		found = 1;
+		if (segment->order_fixed)
+			break;
+	}
+	return found ? CW_OK : CW_ERR_NO_PATH;
+}
+
+/* -------------------------------------------------------------------------------------------- explain */
+
+struct question {
+	struct cw_segment *segment;
+	struct cw_region *local;
+	uint64_t local_id, remote, length;
+	enum cw_op op;
+	struct cw_path_step *steps;
+	size_t max, count;
+	int status;
+	_Atomic uint32_t answered; /* futex */
+	_Atomic int refs;
+	struct cw_task task;
+	struct cw_timer timer;
+	struct cw__remote *target;
+	uint64_t until;
+	struct cw_path_step found[CW__PARTS_MAX];
+};
+
+static void describe_step(struct question *question, unsigned part, int status, const struct cw_reach *found)
+{
+	struct cw_path_step *step = &question->found[question->count++];
+	struct cw__lane *lane = &question->segment->lanes[part];
+	double speed = 0;
+
+	memset(step, 0, sizeof(*step));
+	snprintf(step->transport, sizeof(step->transport), "%s", question->segment->engine->parts[part].ops->name);
+	step->usable = !status;
+	step->rails = status ? 0 : found->rail_count;
+	for (unsigned i = 0; !status && i < found->rail_count; i++)
+		speed += lane->rails[found->rail_first + i].bytes_per_second;
+	step->gigabytes_per_second = speed / 1e9;
+	snprintf(step->checks, sizeof(step->checks), "%s", found->checks ? found->checks : "");
+	snprintf(step->why, sizeof(step->why), "%s", found->why ? found->why : cw_strerror(status));
+}
+
+static void explain_all(struct question *question)
+{
+	struct cw_segment *segment = question->segment;
+	struct cw_engine *engine = segment->engine;
+	struct cw_reach chosen, found;
+	unsigned best = CW__PARTS_MAX;
+	int pin = cw__region_pin(question->local, question->local_id, question->local->view.address,
+				 question->local->view.address + 1);
+
+	question->status = pin < 0 ? pin : CW_OK;
+	if (pin < 0)
+		return;
+	if (!cw__path_choose(segment, question->local, question->target, question->op, 0, &best, &chosen)) {
+		describe_step(question, best, CW_OK, &chosen);
+		question->found[0].chosen = 1;
+	}
+	for (unsigned part = 0; part < engine->part_count; part++) {
+		int status, allowed = 0;
+
+		for (unsigned i = 0; i < segment->order_count; i++)
+			allowed |= segment->order[i] == part;
+		if (part == best)
+			continue;
+		memset(&found, 0, sizeof(found));
+		if (!engine->parts[part].on) {
+			status = CW_ERR_NO_PATH;
+			found.why = engine->parts[part].why;
+		} else if (!allowed) {
+			status = CW_ERR_NO_PATH;
+			found.why = "not among the transports this segment was opened with";
+		} else {
+			status = reach(segment, part, question->local, question->target, question->op, &found);
+		}
+		describe_step(question, part, status, &found);
+	}
+	cw__region_unpin(question->local, pin);
+}
+
+static void question_put(struct question *question)
+{
+	if (atomic_fetch_sub_explicit(&question->refs, 1, memory_order_acq_rel) == 1) {
+		cw__segment_put(question->segment);
+		free(question);
+	}
+}
+
+static void finish(struct question *question)
+{
+	if (question->target)
+		cw__remote_put(question->target);
+	question->target = NULL;
+	if (atomic_fetch_or_explicit(&question->answered, 1, memory_order_seq_cst) & CW__BATCH_WAITED)
+		cw__futex_wake_all(&question->answered);
+	question_put(question);
+}
+
+/* On the loop: looks whether the remote region is known by now. */
+static void look(struct question *question)
+{
+	struct cw__remote *target = question->target;
+	uint32_t state;
+
+	question->status = cw__segment_usable(question->segment);
+	if (!target && !question->status)
+		target = question->target = cw__remote_ask(question->segment, 0, question->remote,
+							   question->remote + question->length);
+	if (question->status == CW_OK && !target)
+		question->status = CW_ERR_NO_MEMORY;
+	state = target ? atomic_load_explicit(&target->state, memory_order_acquire) : CW__REMOTE_ASKING;
+	if (!question->status && state == CW__REMOTE_READY) {
+		explain_all(question);
+	} else if (!question->status && state == CW__REMOTE_GONE) {
+		question->status = target->failure ? target->failure : CW_ERR_STALE_REGION;
+	} else if ((!question->status || question->status == CW_ERR_AGAIN) && cw__now() < question->until) {
+		cw__timer_set(question->segment->loop, &question->timer, cw__now() + CW__MS);
+		return;
+	} else if (!question->status) {
+		question->status = CW_ERR_TIMED_OUT;
+	}
+	finish(question);
+}
+
+static void look_by_timer(struct cw_timer *timer)
+{
+	look(cw__container(timer, struct question, timer));
+}
+
+static void look_by_task(struct cw_task *task)
+{
+	look(cw__container(task, struct question, task));
+}
+
+int cw_path_explain(struct cw_segment *segment, const void *local, uint64_t remote, uint64_t length, enum cw_op op,
+		    struct cw_path_step *steps_out, size_t max, size_t *count_out)
+{
+	int status = segment ? cw__engine_check(segment->engine) : cw__fail(CW_ERR_INVALID, "no segment");
+	struct question *question;
+
+	if (!status && (!length || remote > UINT64_MAX - length || (op != CW_OP_READ && op != CW_OP_WRITE)))
+		status = cw__fail(CW_ERR_INVALID, "path: the range is empty or wraps, or the operation is unknown");
+	if (status)
+		return status;
+	question = calloc(1, sizeof(*question));
+	if (!question)
+		return cw__fail(CW_ERR_NO_MEMORY, "out of memory");
+	question->local = cw__region_lookup(segment->engine, (uint64_t)(uintptr_t)local, length, &question->local_id);
+	if (!question->local) {
+		free(question);
+		return cw__fail(CW_ERR_NOT_REGISTERED, "%p is not inside a registered region", local);
+	}
+	question->segment = segment;
+	question->remote = remote;
+	question->length = length;
+	question->op = op;
+	question->until = cw__now() + cw__config_number(&segment->engine->config, "control/connect_timeout", 0);
+	atomic_store_explicit(&question->refs, 2, memory_order_relaxed);
+	atomic_fetch_add_explicit(&segment->refs, 1, memory_order_relaxed);
+	question->task.run = look_by_task;
+	question->timer.fire = look_by_timer;
+	cw__task_post(segment->loop, &question->task);
+	if (cw__loop_wait(segment->loop, &question->answered, 1, question->until + CW__SECOND)) {
+		question_put(question);
+		return cw__fail(CW_ERR_TIMED_OUT, "%s does not answer", segment->name);
+	}
+	status = question->status;
+	for (size_t i = 0; !status && i < question->count && i < max; i++)
+		steps_out[i] = question->found[i];
+	if (!status)
+		*count_out = question->count;
+	question_put(question);
+	return status ? cw__fail(status, "%s at 0x%llx: %s", segment->name, (unsigned long long)remote,
+				 cw_strerror(status)) :
+			CW_OK;
+}

@@ -1,0 +1,474 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The regions of a peer, asked for when a request first needs one: a native peer resolves an address, a classic peer
+ * sent one list, our own segment looks into our own table. A region that went away is dropped and asked for once more.
+ */
+#include <core/core.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int covers(const struct cw__remote *remote, uint32_t space, uint64_t from, uint64_t to)
+{
+	const struct cw_remote_view *view = &remote->view;
+
+	if (atomic_load_explicit(&remote->state, memory_order_acquire) == CW__REMOTE_ASKING)
+		return view->space == space && remote->want_from <= from && to <= remote->want_to;
+	return view->space == space && view->address <= from && to - view->address <= view->length;
+}
+
+/* With segment->lock. What was found moves to the front: requests come in runs. */
+static struct cw__remote *search(struct cw_segment *segment, uint32_t space, uint64_t from, uint64_t to, int ready_only)
+{
+	cw__list_each(node, &segment->remotes)
+	{
+		struct cw__remote *remote = cw__container(node, struct cw__remote, node);
+		uint32_t state = atomic_load_explicit(&remote->state, memory_order_acquire);
+
+		if (state != CW__REMOTE_READY && (ready_only || state != CW__REMOTE_ASKING))
+			continue;
+		if (!covers(remote, space, from, to))
+			continue;
+		if (segment->remotes.next != node) {
+			cw__list_remove(node);
+			cw__list_push_front(&segment->remotes, node);
+		}
+		atomic_fetch_add_explicit(&remote->refs, 1, memory_order_relaxed);
+		return remote;
+	}
+	return NULL;
+}
+
+struct cw__remote *cw__remote_find(struct cw_segment *segment, uint32_t space, uint64_t from, uint64_t to)
+{
+	struct cw__remote *remote;
+
+	pthread_mutex_lock(&segment->lock);
+	remote = search(segment, space, from, to, 1);
+	pthread_mutex_unlock(&segment->lock);
+	return remote;
+}
+
+/* ----------------------------------------------------------------------------------------- lifetimes */
+
+void cw__remote_put(struct cw__remote *remote)
+{
+	if (atomic_fetch_sub_explicit(&remote->refs, 1, memory_order_acq_rel) == 1)
+		free(remote);
+}
+
+/* For questions and imports under way: the segment stays too (a request holds its segment by itself). */
+static void hold(struct cw__remote *remote)
+{
+	atomic_fetch_add_explicit(&remote->refs, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&remote->segment->refs, 1, memory_order_relaxed);
+}
+
+static void let_go(struct cw__remote *remote)
+{
+	struct cw_segment *segment = remote->segment;
+
+	cw__remote_put(remote);
+	cw__segment_put(segment);
+}
+
+/* Nothing touches it any more and nothing will: tell its owner, give the imports back. */
+static void close_remote(struct cw__remote *remote)
+{
+	struct cw_segment *segment = remote->segment;
+
+	for (unsigned part = 0; part < segment->engine->part_count; part++) {
+		if (remote->import_state[part] != CW__IMPORT_READY)
+			continue;
+		remote->import_state[part] = CW__IMPORT_NONE;
+		if (atomic_load_explicit(&segment->lanes[part].on, memory_order_relaxed))
+			segment->engine->parts[part].ops->import_close(segment->engine->parts[part].state,
+								       segment->lanes[part].state, remote->imports[part]);
+	}
+	while (!cw__list_empty(&remote->revokers)) {
+		struct cw__revoker *revoker =
+			cw__container(cw__list_pop(&remote->revokers), struct cw__revoker, node);
+
+		revoker->done(revoker->arg);
+		free(revoker);
+	}
+}
+
+static void close_on_loop(struct cw_task *task)
+{
+	struct cw__remote *remote = cw__container(task, struct cw__remote, close_task);
+
+	close_remote(remote);
+	let_go(remote); /* the list's reference, and what close_soon() took of the segment */
+}
+
+static void close_soon(struct cw__remote *remote)
+{
+	struct cw_loop *loop = remote->segment->loop;
+
+	if (atomic_exchange_explicit(&remote->closing, 1, memory_order_acq_rel))
+		return;
+	atomic_fetch_add_explicit(&remote->segment->refs, 1, memory_order_relaxed);
+	remote->close_task.run = close_on_loop;
+	cw__task_post(loop, &remote->close_task);
+}
+
+int cw__remote_pin(struct cw__remote *remote)
+{
+	atomic_fetch_add_explicit(&remote->pins, 1, memory_order_seq_cst);
+	if (atomic_load_explicit(&remote->state, memory_order_seq_cst) == CW__REMOTE_READY)
+		return CW_OK;
+	cw__remote_unpin(remote);
+	return CW_ERR_STALE_REGION;
+}
+
+void cw__remote_unpin(struct cw__remote *remote)
+{
+	if (atomic_fetch_sub_explicit(&remote->pins, 1, memory_order_seq_cst) == 1 &&
+	    atomic_load_explicit(&remote->state, memory_order_seq_cst) == CW__REMOTE_GONE)
+		close_soon(remote);
+}
+
+void cw__remote_gone(struct cw__remote *remote)
+{
+	struct cw_segment *segment = remote->segment;
+	int listed;
+
+	pthread_mutex_lock(&segment->lock);
+	listed = !cw__list_empty(&remote->node);
+	cw__list_remove(&remote->node);
+	pthread_mutex_unlock(&segment->lock);
+	atomic_store_explicit(&remote->state, CW__REMOTE_GONE, memory_order_seq_cst);
+	if (listed && atomic_load_explicit(&remote->pins, memory_order_seq_cst) == 0)
+		close_soon(remote);
+}
+
+/* On the loop, with no request left. */
+void cw__remotes_close(struct cw_segment *segment)
+{
+	while (!cw__list_empty(&segment->remotes)) {
+		struct cw__remote *remote = cw__container(cw__list_pop(&segment->remotes), struct cw__remote, node);
+
+		close_remote(remote);
+		free(remote);
+	}
+}
+
+/* --------------------------------------------------------------------------------------------- asking */
+
+static void wake_waiting(struct cw__remote *remote)
+{
+	struct cw__list waiting;
+
+	cw__list_init(&waiting);
+	cw__list_splice(&waiting, &remote->waiting);
+	while (!cw__list_empty(&waiting)) {
+		struct cw__request *request = cw__container(cw__list_pop(&waiting), struct cw__request, node);
+
+		request->state = CW__REQUEST_NEW;
+		cw__request_begin(request);
+	}
+	cw__segment_pump(remote->segment);
+}
+
+/* On failure the waiting requests look at remote->failure; then it is forgotten. */
+static void resolved(struct cw__remote *remote, int status)
+{
+	remote->failure = status;
+	if (!status && atomic_load_explicit(&remote->state, memory_order_relaxed) == CW__REMOTE_ASKING)
+		atomic_store_explicit(&remote->state, CW__REMOTE_READY, memory_order_seq_cst);
+	atomic_fetch_add_explicit(&remote->refs, 1, memory_order_relaxed);
+	if (status) {
+		struct cw__list waiting;
+
+		cw__list_init(&waiting);
+		cw__list_splice(&waiting, &remote->waiting);
+		cw__remote_gone(remote);
+		while (!cw__list_empty(&waiting))
+			cw__request_stop(cw__container(cw__list_pop(&waiting), struct cw__request, node), status);
+	} else {
+		wake_waiting(remote);
+	}
+	cw__remote_put(remote);
+}
+
+static void import_ended(struct cw__remote *remote, unsigned part, int status, void *import)
+{
+	remote->import_state[part] = status ? CW__IMPORT_FAILED : CW__IMPORT_READY;
+	remote->imports[part] = status ? NULL : import;
+	if (--remote->importing == 0)
+		resolved(remote, CW_OK);
+}
+
+void cw__host_import_done(struct cw_import *token, int status, void *import)
+{
+	struct cw__remote *remote = token->remote;
+	unsigned part = token->part;
+
+	free(token);
+	import_ended(remote, part, status, import);
+	let_go(remote);
+}
+
+static void import_one(struct cw__remote *remote, unsigned part, const void *blob, size_t length)
+{
+	struct cw_segment *segment = remote->segment;
+	const struct cw_transport_ops *ops = segment->engine->parts[part].ops;
+	struct cw_import *token = malloc(sizeof(*token));
+	void *import = NULL;
+	int status = CW_ERR_NO_MEMORY;
+
+	remote->import_state[part] = CW__IMPORT_ASKING;
+	remote->importing++;
+	if (token) {
+		*token = (struct cw_import){ remote, part };
+		hold(remote);
+		status = ops->import_region(segment->engine->parts[part].state, segment->lanes[part].state,
+					    &remote->view, blob, length, token, &import);
+		if (status == CW_ERR_AGAIN)
+			return;
+		free(token);
+		let_go(remote);
+	}
+	import_ended(remote, part, status, import);
+}
+
+static void import_all(struct cw__remote *remote, const struct cw__region_record *record)
+{
+	struct cw_segment *segment = remote->segment;
+
+	remote->importing = 1; /* ourselves, so that it cannot end before all have begun */
+	for (unsigned part = 0; part < segment->engine->part_count; part++) {
+		const char *name = segment->engine->parts[part].ops->name;
+
+		if (!atomic_load_explicit(&segment->lanes[part].on, memory_order_relaxed) ||
+		    !segment->engine->parts[part].ops->import_region)
+			continue;
+		for (uint32_t i = 0; record && i < record->transport_count; i++)
+			if (record->transports[i].name.length == strlen(name) &&
+			    !memcmp(record->transports[i].name.data, name, strlen(name)))
+				import_one(remote, part, record->transports[i].blob, record->transports[i].length);
+	}
+	if (--remote->importing == 0)
+		resolved(remote, CW_OK);
+}
+
+/* Another remote that stands for the same region: its waiting requests join that one. */
+static struct cw__remote *find_twin(struct cw__remote *remote, uint64_t id)
+{
+	struct cw_segment *segment = remote->segment;
+
+	cw__list_each(node, &segment->remotes)
+	{
+		struct cw__remote *other = cw__container(node, struct cw__remote, node);
+
+		if (other != remote && other->view.id == id && id &&
+		    atomic_load_explicit(&other->state, memory_order_relaxed) == CW__REMOTE_READY)
+			return other;
+	}
+	return NULL;
+}
+
+static void answered(void *arg, int status, const void *body, size_t length)
+{
+	struct cw__remote *remote = arg;
+	struct cw__region_record record;
+
+	if (!status)
+		status = cw__region_record_decode(body, length, &record, NULL);
+	if (!status && (record.space != remote->view.space || record.address > remote->want_from ||
+			remote->want_to - record.address > record.length))
+		status = CW_ERR_PROTOCOL;
+	if (status) {
+		resolved(remote, status);
+	} else if (find_twin(remote, record.id)) {
+		struct cw__list waiting;
+
+		cw__list_init(&waiting);
+		cw__list_splice(&waiting, &remote->waiting);
+		cw__remote_gone(remote);
+		while (!cw__list_empty(&waiting)) {
+			struct cw__request *request = cw__container(cw__list_pop(&waiting), struct cw__request, node);
+
+			request->state = CW__REQUEST_NEW;
+			cw__request_begin(request);
+		}
+	} else {
+		pthread_mutex_lock(&remote->segment->lock);
+		remote->view = (struct cw_remote_view){
+			.id = record.id, .key = record.key, .address = record.address, .length = record.length,
+			.access = record.access, .space = record.space, .kind = (enum cw_memory_kind)record.kind,
+			.device = record.device, .numa_node = record.numa_node,
+		};
+		pthread_mutex_unlock(&remote->segment->lock);
+		import_all(remote, &record);
+	}
+	let_go(remote);
+}
+
+static int ask_self(struct cw__remote *remote)
+{
+	struct cw_engine *engine = remote->segment->engine;
+	uint64_t id = 0;
+	struct cw_region *region =
+		cw__region_lookup(engine, remote->want_from, remote->want_to - remote->want_from, &id);
+	int pin = region ? cw__region_pin(region, id, remote->want_from, remote->want_to) : CW_ERR_NOT_REGISTERED;
+
+	if (pin < 0)
+		return pin;
+	remote->view = (struct cw_remote_view){
+		.id = id, .key = region->view.key, .address = region->view.address, .length = region->view.length,
+		.access = region->view.access, .kind = region->view.kind, .device = region->view.device,
+		.numa_node = region->view.numa_node,
+	};
+	cw__region_unpin(region, pin);
+	return CW_OK;
+}
+
+static int ask_classic(struct cw__remote *remote)
+{
+	const struct cw__descriptor *descriptor = &remote->segment->descriptor;
+
+	for (size_t i = 0; i < descriptor->buffer_count; i++) {
+		const struct cw__classic_buffer *buffer = &descriptor->buffers[i];
+
+		if (buffer->address <= remote->want_from && remote->want_to - buffer->address <= buffer->length) {
+			remote->view = (struct cw_remote_view){ .address = buffer->address, .length = buffer->length,
+								.access = CW_ACCESS_REMOTE, .device = -1,
+								.numa_node = -1 };
+			return CW_OK;
+		}
+	}
+	return CW_ERR_NOT_REGISTERED;
+}
+
+/* The peer may have registered more since: its whole list once more. */
+static void classic_answered(void *arg, int status, const void *body, size_t length)
+{
+	struct cw__remote *remote = arg;
+	struct cw__descriptor fresh;
+	char why[100];
+
+	if (!status)
+		status = cw__descriptor_decode(body, length, &fresh, why, sizeof(why));
+	if (!status) {
+		free(remote->segment->descriptor.buffers);
+		remote->segment->descriptor = fresh; /* with its buffers */
+		status = ask_classic(remote);
+	}
+	if (status)
+		resolved(remote, status);
+	else
+		import_all(remote, NULL);
+	let_go(remote);
+}
+
+static int ask_native(struct cw__remote *remote, uint64_t timeout)
+{
+	struct cw__resolve resolve = { remote->view.space, remote->want_from, remote->want_to - remote->want_from };
+	unsigned char body[64];
+	size_t length = cw__resolve_encode(&resolve, body, sizeof(body));
+
+	return cw__control.request(remote->segment->link, CW__CONTROL_RESOLVE, body, length, timeout, answered, remote);
+}
+
+static void ask(struct cw__remote *remote)
+{
+	struct cw_segment *segment = remote->segment;
+	uint64_t timeout = cw__config_number(&segment->engine->config, "control/connect_timeout", 0);
+	int status;
+
+	if (segment->self) {
+		status = ask_self(remote);
+	} else if (segment->peer.classic) {
+		status = ask_classic(remote);
+		if (status) {
+			hold(remote);
+			status = cw__control.classic_request(segment->link, CW__CLASSIC_METADATA, "{}\n", 3, timeout,
+							     classic_answered, remote);
+			if (!status)
+				return;
+			let_go(remote);
+		}
+	} else {
+		hold(remote);
+		status = ask_native(remote, timeout);
+		if (!status)
+			return;
+		let_go(remote);
+	}
+	if (status)
+		resolved(remote, status);
+	else
+		import_all(remote, NULL);
+}
+
+struct cw__remote *cw__remote_ask(struct cw_segment *segment, uint32_t space, uint64_t from, uint64_t to)
+{
+	struct cw__remote *remote;
+
+	pthread_mutex_lock(&segment->lock);
+	remote = search(segment, space, from, to, 0);
+	pthread_mutex_unlock(&segment->lock);
+	if (remote)
+		return remote;
+	remote = calloc(1, sizeof(*remote));
+	if (!remote)
+		return NULL;
+	remote->segment = segment;
+	remote->view.space = space;
+	remote->want_from = from;
+	remote->want_to = to;
+	cw__list_init(&remote->waiting);
+	cw__list_init(&remote->revokers);
+	atomic_store_explicit(&remote->refs, 2, memory_order_relaxed); /* the list's and the caller's */
+	pthread_mutex_lock(&segment->lock);
+	cw__list_push_front(&segment->remotes, &remote->node);
+	pthread_mutex_unlock(&segment->lock);
+	ask(remote);
+	return remote;
+}
+
+/* ------------------------------------------------------------------------------- the peer's revocations */
+
+static struct cw__remote *find_id(struct cw_segment *segment, uint64_t id)
+{
+	cw__list_each(node, &segment->remotes)
+	{
+		struct cw__remote *remote = cw__container(node, struct cw__remote, node);
+
+		if (remote->view.id == id)
+			return remote;
+	}
+	return NULL;
+}
+
+void cw__core_region_gone(void *arg, uint64_t region_id)
+{
+	struct cw__remote *remote = find_id(arg, region_id);
+
+	if (remote)
+		cw__remote_gone(remote);
+}
+
+void cw__host_import_revoked(struct cw_host *host, struct cw_peer *peer, uint64_t region_id, void (*done)(void *arg),
+			     void *arg)
+{
+	struct cw_segment *segment = (struct cw_segment *)peer;
+	struct cw__remote *remote = find_id(segment, region_id);
+	struct cw__revoker *revoker = remote ? malloc(sizeof(*revoker)) : NULL;
+
+	(void)host;
+	if (!remote) {
+		done(arg);
+		return;
+	}
+	if (revoker) {
+		*revoker = (struct cw__revoker){ .done = done, .arg = arg };
+		cw__list_push_back(&remote->revokers, &revoker->node);
+	} else {
+		cw__log(segment->engine, CW_LOG_ERROR, "out of memory: %s will not learn that we let a region go",
+			segment->name);
+	}
+	cw__remote_gone(remote);
+}

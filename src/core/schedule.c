@@ -1,0 +1,823 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From a request to slices on rails and back: finding its remote region and path, cutting it as rails have room,
+ * trying again what failed, and ending it when everything of it is quiet. All on the loop of its segment, except
+ * cw__request_inline(), which copies in the caller's thread.
+ */
+#include <core/core.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define GROUP 16u            /* slices offered to post() at once */
+#define SLAB 64u
+#define FIRST_PAUSE (1 * CW__MS)
+#define GIVE_UP_AFTER 3u     /* failures in a row on one transport before another one is tried */
+
+/* --------------------------------------------------------------------------------------------- slices */
+
+struct slab {
+	struct cw__list node; /* first: cw__loop_close() frees what it pops */
+	struct cw__slice slices[SLAB];
+};
+
+static struct cw__slice *slice_take(struct cw_loop *loop)
+{
+	struct cw__list *node = cw__list_pop(&loop->free_slices);
+	struct slab *slab;
+
+	if (node)
+		return cw__container(node, struct cw__slice, node);
+	if (loop->slice_count >= loop->engine->max_slices / loop->engine->loop_count)
+		return NULL;
+	slab = calloc(1, sizeof(*slab));
+	if (!slab)
+		return NULL;
+	cw__list_push_back(&loop->slabs, &slab->node);
+	loop->slice_count += SLAB;
+	for (unsigned i = 0; i < SLAB; i++)
+		cw__list_push_back(&loop->free_slices, &slab->slices[i].node);
+	return slice_take(loop);
+}
+
+static void slice_give(struct cw_loop *loop, struct cw__slice *slice)
+{
+	cw__list_remove(&slice->node);
+	cw__list_push_front(&loop->free_slices, &slice->node);
+}
+
+static uint64_t index_at(const struct cw_vec *vec, uint64_t i)
+{
+	if (vec->index_bits == 32)
+		return ((const uint32_t *)vec->indices)[i];
+	if (vec->index_bits == 64)
+		return ((const uint64_t *)vec->indices)[i];
+	return i;
+}
+
+/* Where byte `at` of a vector is, and how many bytes follow it there without a break. */
+struct place {
+	const struct cw_vec *vec;
+	uint64_t piece, inside, address;
+};
+
+static struct place place_at(const struct cw_vec *vec, uint64_t at)
+{
+	struct place place = { vec, 0, at, 0 };
+
+	if (vec->count > 1) {
+		place.piece = at / vec->page_size;
+		place.inside = at % vec->page_size;
+	}
+	place.address = vec->base + index_at(vec, place.piece) * vec->stride + place.inside;
+	return place;
+}
+
+static void place_advance(struct place *place, uint64_t length)
+{
+	place->inside += length;
+	place->address += length;
+	if (place->inside == place->vec->page_size && place->piece + 1 < place->vec->count) {
+		place->piece++;
+		place->inside = 0;
+		place->address = place->vec->base + index_at(place->vec, place->piece) * place->vec->stride;
+	}
+}
+
+unsigned cw__slice_pieces(const struct cw_slice *base, uint64_t offset, struct cw_piece *pieces_out, unsigned max)
+{
+	const struct cw__slice *slice = (const struct cw__slice *)base;
+	struct place local = place_at(&slice->request->local, slice->offset + offset);
+	struct place remote = place_at(&slice->request->remote, slice->offset + offset);
+	uint64_t left = base->length - offset;
+	unsigned count = 0;
+
+	while (left) {
+		uint64_t run = local.vec->page_size - local.inside;
+		struct cw_piece *last = count ? &pieces_out[count - 1] : NULL;
+
+		if (remote.vec->page_size - remote.inside < run)
+			run = remote.vec->page_size - remote.inside;
+		if (left < run)
+			run = left;
+		if (last && (uint64_t)(uintptr_t)last->local + last->length == local.address &&
+		    last->remote + last->length == remote.address) {
+			last->length += run;
+		} else {
+			if (count == max)
+				break;
+			pieces_out[count++] =
+				(struct cw_piece){ (unsigned char *)(uintptr_t)local.address, remote.address, run };
+		}
+		left -= run;
+		place_advance(&local, run);
+		place_advance(&remote, run);
+	}
+	return count;
+}
+
+/* How long the next slice may be so that it has at most `pieces` pieces. */
+static uint64_t limit_by_pieces(const struct cw__request *request, uint64_t length, uint32_t pieces)
+{
+	uint64_t page = UINT64_MAX, longest;
+
+	if (!pieces || (request->local.count == 1 && request->remote.count == 1))
+		return length;
+	if (request->local.count > 1)
+		page = request->local.page_size;
+	if (request->remote.count > 1 && request->remote.page_size < page)
+		page = request->remote.page_size;
+	/* Unequal pages break at both sides' borders, and a slice may begin inside a page. */
+	longest = request->local.page_size == request->remote.page_size ? pieces - 1 : (pieces - 2) / 2;
+	if (longest < 1)
+		longest = 1;
+	if (page > length / longest)
+		return length;
+	return page * longest;
+}
+
+static uint32_t piece_bound(const struct cw__request *request, uint64_t length)
+{
+	uint64_t bound = 1;
+
+	if (request->local.count > 1)
+		bound += length / request->local.page_size + 1;
+	if (request->remote.count > 1 &&
+	    (request->local.count == 1 || request->remote.page_size != request->local.page_size))
+		bound += length / request->remote.page_size + 1;
+	return bound > UINT32_MAX ? UINT32_MAX : (uint32_t)bound;
+}
+
+static void slice_fill(struct cw__slice *slice, struct cw__request *request, unsigned rail, uint64_t offset,
+		       uint64_t length)
+{
+	struct cw_engine *engine = request->batch->engine;
+
+	slice->request = request;
+	slice->offset = offset;
+	slice->part = request->part;
+	slice->canceled = slice->posted = 0;
+	slice->base = (struct cw_slice){
+		.id = atomic_fetch_add_explicit(&engine->next_slice, 1, memory_order_relaxed),
+		.length = length,
+		.not_after = request->batch->deadline,
+		.attempt = 1,
+		.rail = (uint16_t)rail,
+		.op = request->op,
+		.delivery = (uint8_t)request->batch->delivery,
+		.flags = request->batch->flags & CW_BATCH_CHECKSUM ? CW_SLICE_CHECKSUM : 0,
+		.piece_limit = piece_bound(request, length),
+		.local = &request->region->view,
+		.attachment = request->region->attachments[request->part],
+		.remote = &request->target->view,
+		.import = request->target->imports[request->part],
+	};
+}
+
+/* Both ends stay as they are while the slice is under way. */
+static int slice_pin(struct cw__slice *slice)
+{
+	struct cw__request *request = slice->request;
+	int status = cw__remote_pin(request->target);
+
+	if (status)
+		return status;
+	slice->pin = cw__region_pin(request->region, request->region_id, request->local_from, request->local_to);
+	if (slice->pin >= 0)
+		return CW_OK;
+	cw__remote_unpin(request->target);
+	return CW_ERR_CANCELED; /* our own region went: no other way helps */
+}
+
+static void slice_unpin(struct cw__slice *slice)
+{
+	cw__region_unpin(slice->request->region, slice->pin);
+	/* The slice may outlive the request's interest in this target, but holds it until here. */
+	cw__remote_unpin(cw__container(slice->base.remote, struct cw__remote, view));
+}
+
+/* -------------------------------------------------------------------------------------------- the end */
+
+static void request_end(struct cw__request *request)
+{
+	int status = request->failure;
+
+	while (!cw__list_empty(&request->again))
+		slice_give(request->segment->loop, cw__container(request->again.next, struct cw__slice, node));
+	cw__list_remove(&request->node);
+	cw__list_remove(&request->active_node);
+	if (request->target)
+		cw__remote_put(request->target);
+	request->target = NULL;
+	request->state = CW__REQUEST_ENDED;
+	atomic_store_explicit(&request->status, status, memory_order_release);
+	cw__batch_request_ended(request);
+}
+
+static void end_if_quiet(struct cw__request *request)
+{
+	if (request->state == CW__REQUEST_ENDED || request->inflight)
+		return;
+	if (request->failure ||
+	    (request->next == request->length && cw__list_empty(&request->again) && request->done == request->length))
+		request_end(request);
+}
+
+void cw__request_stop(struct cw__request *request, int status)
+{
+	struct cw_segment *segment = request->segment;
+	struct cw__list *node;
+
+	if (request->state == CW__REQUEST_ENDED)
+		return;
+	if (!request->failure)
+		request->failure = status;
+	cw__list_remove(&request->node);
+	request->inflight++; /* so that a slice that ends at once does not end the request under us */
+	for (node = request->flying.next; node != &request->flying;) {
+		struct cw__slice *slice = cw__container(node, struct cw__slice, node);
+
+		node = node->next;
+		if (slice->canceled)
+			continue;
+		slice->canceled = 1;
+		segment->engine->parts[slice->part].ops->cancel(segment->engine->parts[slice->part].state,
+								segment->lanes[slice->part].state, &slice->base);
+		node = request->flying.next; /* anything may have ended */
+	}
+	request->inflight--;
+	end_if_quiet(request);
+}
+
+/* ------------------------------------------------------------------------------------------ beginning */
+
+static void make_busy(struct cw_segment *segment)
+{
+	if (cw__list_empty(&segment->busy_node))
+		cw__list_push_back(&segment->loop->busy, &segment->busy_node);
+}
+
+static int is_synchronous(const struct cw__request *request)
+{
+	const struct cw__lane *lane = &request->segment->lanes[request->part];
+
+	return lane->rails[request->reach.rail_first].info.flags & CW_RAIL_SYNC;
+}
+
+/* Finds the way and queues the request; the caller pumps. */
+static void enqueue(struct cw__request *request)
+{
+	struct cw_segment *segment = request->segment;
+	int pin = cw__region_pin(request->region, request->region_id, request->local_from, request->local_to);
+	int status = pin < 0 ? pin :
+			       cw__path_choose(segment, request->region, request->target, request->op, request->skip,
+					       &request->part, &request->reach);
+
+	if (pin >= 0)
+		cw__region_unpin(request->region, pin);
+	if (status) {
+		cw__request_stop(request, status);
+		return;
+	}
+	request->have_path = 1;
+	request->state = CW__REQUEST_QUEUED;
+	cw__list_remove(&request->node);
+	if (is_synchronous(request)) {
+		cw__list_push_back(&segment->copies, &request->node);
+		make_busy(segment);
+	} else {
+		cw__list_push_back(&segment->queues[request->batch->priority], &request->node);
+	}
+}
+
+void cw__request_begin(struct cw__request *request)
+{
+	struct cw_segment *segment = request->segment;
+	int ending = atomic_load_explicit(&request->batch->ending, memory_order_acquire);
+	int status = ending ? ending : cw__segment_usable(segment);
+
+	if (cw__list_empty(&request->active_node))
+		cw__list_push_back(&segment->active, &request->active_node);
+	request->state = CW__REQUEST_NEW;
+	if (status == CW_ERR_AGAIN)
+		return; /* link_up or link_down looks at it again */
+	if (status) {
+		cw__request_stop(request, status);
+		return;
+	}
+	if (!request->target)
+		request->target = cw__remote_ask(segment, request->remote.space, request->remote_from, request->remote_to);
+	if (!request->target) {
+		cw__request_stop(request, CW_ERR_NO_MEMORY);
+		return;
+	}
+	switch (atomic_load_explicit(&request->target->state, memory_order_acquire)) {
+	case CW__REMOTE_ASKING:
+		request->state = CW__REQUEST_RESOLVING;
+		cw__list_remove(&request->node);
+		cw__list_push_back(&request->target->waiting, &request->node);
+		break;
+	case CW__REMOTE_READY:
+		enqueue(request);
+		break;
+	default:
+		cw__request_stop(request, request->target->failure ? request->target->failure : CW_ERR_STALE_REGION);
+		break;
+	}
+}
+
+/* Asks for the remote region anew, once. 1 = it was started again. */
+static int refresh(struct cw__request *request)
+{
+	struct cw__remote *old = request->target;
+
+	if (request->refreshed || request->failure)
+		return 0;
+	request->refreshed = 1;
+	request->target = NULL;
+	cw__remote_gone(old);
+	cw__list_remove(&request->node);
+	cw__request_begin(request);
+	cw__remote_put(old);
+	return 1;
+}
+
+/* ------------------------------------------------------------------------------------ failed slices */
+
+/* The rail rests a little longer after each failure in a row. */
+static void pause_rail(struct cw_segment *segment, struct cw__rail *rail)
+{
+	unsigned shift = rail->failures < 10 ? rail->failures : 10;
+
+	rail->failures++;
+	rail->paused_until = cw__now() + (FIRST_PAUSE << shift);
+	if (!segment->retry_timer.heap_slot || segment->retry_timer.at > rail->paused_until)
+		cw__timer_set(segment->loop, &segment->retry_timer, rail->paused_until);
+}
+
+/* Another transport for a request whose own keeps failing, unless the caller forbade that. */
+static void leave_transport(struct cw__request *request)
+{
+	struct cw_reach other;
+	unsigned part;
+	int strict = request->segment->strict || request->batch->flags & CW_BATCH_STRICT;
+
+	if (strict || cw__path_choose(request->segment, request->region, request->target, request->op,
+				      request->skip | 1u << request->part, &part, &other))
+		return;
+	request->skip |= 1u << request->part;
+	request->have_path = 0;
+}
+
+/* May this failure be answered by trying again? */
+static int can_retry(const struct cw__slice *slice, int status, enum cw_remote_state remote)
+{
+	const struct cw__request *request = slice->request;
+
+	if (request->failure || remote != CW_REMOTE_QUIET || !cw_status_retryable(status))
+		return 0;
+	if (status == CW_ERR_TIMED_OUT || status == CW_ERR_PEER_RESTARTED || status == CW_ERR_STALE_REGION)
+		return 0;
+	return slice->base.attempt <= request->batch->engine->retries && cw__now() < request->batch->deadline;
+}
+
+static int is_stale(int status)
+{
+	return status == CW_ERR_STALE_REGION || status == CW_ERR_NOT_REGISTERED;
+}
+
+static void slice_failed(struct cw__slice *slice, int status, enum cw_remote_state remote)
+{
+	struct cw__request *request = slice->request;
+	struct cw_segment *segment = request->segment;
+
+	if ((uint32_t)remote > request->remote_quiet)
+		request->remote_quiet = (uint32_t)remote;
+	if (remote == CW_REMOTE_FENCED && slice->base.not_after > request->fence)
+		request->fence = slice->base.not_after;
+	if (remote == CW_REMOTE_QUIET && !request->failure &&
+	    (can_retry(slice, status, remote) || (is_stale(status) && !request->refreshed) ||
+	     status == CW_ERR_UNSUPPORTED)) {
+		cw__count(segment->engine, slices_retried, 1);
+		slice->base.attempt++;
+		cw__list_remove(&slice->node);
+		cw__list_push_back(&request->again, &slice->node);
+		if (is_stale(status)) {
+			refresh(request);
+			return;
+		}
+		if (status == CW_ERR_UNSUPPORTED) {
+			request->skip |= 1u << slice->part;
+			request->have_path = 0;
+		} else if (segment->lanes[slice->part].rails[slice->base.rail].failures >= GIVE_UP_AFTER) {
+			leave_transport(request);
+		}
+		if (!request->have_path || request->state == CW__REQUEST_DRAINING)
+			enqueue(request);
+		return;
+	}
+	slice_give(segment->loop, slice);
+	cw__request_stop(request, status);
+}
+
+void cw__slice_done(struct cw_slice *base, int status, enum cw_remote_state remote)
+{
+	struct cw__slice *slice = (struct cw__slice *)base;
+	struct cw__request *request = slice->request;
+	struct cw_segment *segment = request->segment;
+	struct cw_loop *loop = segment->loop;
+	struct cw__rail *rail = &segment->lanes[slice->part].rails[base->rail];
+	int path_failed = status && (cw_status_scope(status) == CW_SCOPE_PATH || cw_status_scope(status) == CW_SCOPE_PEER);
+
+	slice_unpin(slice);
+	request->inflight--;
+	if (slice->posted) {
+		uint64_t took = cw__now() - slice->posted_at;
+
+		/* Bytes in flight over the time one took: the rail's throughput by Little's law. */
+		if (!status && took)
+			rail->bytes_per_second +=
+				((double)rail->inflight_bytes * 1e9 / (double)took - rail->bytes_per_second) / 8;
+		rail->inflight--;
+		rail->inflight_bytes -= base->length;
+	}
+	if (!status) {
+		rail->failures = 0;
+		request->done += base->length;
+		slice_give(loop, slice);
+	} else {
+		if (path_failed)
+			pause_rail(segment, rail);
+		slice_failed(slice, status, remote);
+	}
+	end_if_quiet(request);
+	/* The transport may be in the middle of its own work: pump when the loop comes round. */
+	make_busy(segment);
+	if (loop->starved) {
+		loop->starved = 0;
+		cw__list_each(node, &loop->segments)
+			make_busy(cw__container(node, struct cw_segment, loop_node));
+	}
+}
+
+/* -------------------------------------------------------------------------------------------- pumping */
+
+static int has_room(const struct cw__rail *rail, uint64_t now, unsigned reserve)
+{
+	return !rail->status && !rail->full && rail->paused_until <= now &&
+	       (!rail->info.max_inflight || rail->inflight + reserve < rail->info.max_inflight) &&
+	       (!rail->info.max_inflight_bytes || rail->inflight_bytes < rail->info.max_inflight_bytes);
+}
+
+/* The rail where one more slice would be finished first; -1 when none has room. */
+static int pick_rail(const struct cw__lane *lane, const struct cw_reach *reach, uint64_t now, unsigned reserve)
+{
+	double best = 0;
+	int found = -1;
+
+	for (unsigned i = reach->rail_first; i < reach->rail_first + reach->rail_count; i++) {
+		const struct cw__rail *rail = &lane->rails[i];
+		double finish;
+
+		if (!has_room(rail, now, reserve))
+			continue;
+		finish = ((double)rail->inflight_bytes + (double)rail->info.max_slice) /
+			 (rail->bytes_per_second > 1 ? rail->bytes_per_second : 1);
+		if (found < 0 || finish < best) {
+			best = finish;
+			found = (int)i;
+		}
+	}
+	return found;
+}
+
+/* A slice that failed elsewhere, cut down to what this rail takes; the rest of it stays to be tried again. */
+static struct cw__slice *cut_again(struct cw__request *request, unsigned rail_number, uint64_t limit)
+{
+	struct cw_loop *loop = request->segment->loop;
+	struct cw__slice *slice = cw__container(request->again.next, struct cw__slice, node);
+	unsigned attempt = slice->base.attempt;
+
+	if (slice->base.length > limit) {
+		struct cw__slice *rest = slice, *first = slice_take(loop);
+
+		if (!first) {
+			loop->starved = 1;
+			return NULL;
+		}
+		slice_fill(first, request, rail_number, rest->offset, limit);
+		rest->offset += limit;
+		rest->base.length -= limit;
+		slice = first;
+	} else {
+		slice_fill(slice, request, rail_number, slice->offset, slice->base.length);
+	}
+	cw__list_remove(&slice->node);
+	slice->base.attempt = attempt;
+	return slice;
+}
+
+/* The next slice of a request for a rail; NULL when there is none left or no memory. */
+static struct cw__slice *cut(struct cw__request *request, unsigned rail_number)
+{
+	struct cw_loop *loop = request->segment->loop;
+	const struct cw_rail_info *info = &request->segment->lanes[request->part].rails[rail_number].info;
+	uint64_t length = request->length - request->next, limit = info->max_slice ? info->max_slice : UINT64_MAX;
+	struct cw__slice *slice;
+
+	if (!cw__list_empty(&request->again))
+		return cut_again(request, rail_number, limit_by_pieces(request, limit, info->max_pieces));
+	if (!length)
+		return NULL;
+	slice = slice_take(loop);
+	if (!slice) {
+		loop->starved = 1;
+		return NULL;
+	}
+	if (length > limit)
+		length = limit;
+	length = limit_by_pieces(request, length, info->max_pieces);
+	slice_fill(slice, request, rail_number, request->next, length);
+	request->next += length;
+	return slice;
+}
+
+/* Hands slices to the transport; what it does not take goes back to its request. */
+static void post(struct cw_segment *segment, unsigned part, unsigned rail_number, struct cw__slice **slices,
+		 unsigned count)
+{
+	struct cw__rail *rail = &segment->lanes[part].rails[rail_number];
+	struct cw_slice *bases[GROUP];
+	uint64_t now = cw__now();
+	unsigned taken;
+
+	for (unsigned i = 0; i < count; i++) {
+		bases[i] = &slices[i]->base;
+		slices[i]->posted = 1;
+		slices[i]->posted_at = now;
+		rail->inflight++;
+		rail->inflight_bytes += bases[i]->length;
+		cw__list_push_back(&slices[i]->request->flying, &slices[i]->node);
+	}
+	taken = segment->engine->parts[part].ops->post(segment->engine->parts[part].state,
+							segment->lanes[part].state, rail_number, bases, count);
+	for (unsigned i = taken; i < count; i++) { /* still ours: back to their requests, whole */
+		struct cw__slice *slice = slices[i];
+
+		rail->full = 1;
+		rail->inflight--;
+		rail->inflight_bytes -= slice->base.length;
+		slice->posted = 0;
+		slice_unpin(slice);
+		slice->request->inflight--;
+		cw__list_remove(&slice->node);
+		cw__list_push_back(&slice->request->again, &slice->node);
+	}
+}
+
+/* Cuts up to GROUP slices of a request for the best rail and posts them. Returns how many. */
+static unsigned serve(struct cw__request *request, uint64_t now, unsigned reserve)
+{
+	struct cw_segment *segment = request->segment;
+	struct cw__lane *lane = &segment->lanes[request->part];
+	int number = pick_rail(lane, &request->reach, now, reserve);
+	struct cw__rail *rail = number < 0 ? NULL : &lane->rails[number];
+	struct cw__slice *slices[GROUP];
+	unsigned count = 0, room;
+	uint64_t bytes;
+
+	if (!rail)
+		return 0;
+	room = rail->info.max_inflight ? rail->info.max_inflight - rail->inflight : GROUP;
+	bytes = rail->inflight_bytes;
+	while (count < GROUP && count < room &&
+	       (!rail->info.max_inflight_bytes || bytes < rail->info.max_inflight_bytes)) {
+		struct cw__slice *slice = cut(request, (unsigned)number);
+		int status = slice ? slice_pin(slice) : CW_OK;
+
+		if (!slice)
+			break;
+		if (status) {
+			cw__list_push_front(&request->again, &slice->node);
+			if (status == CW_ERR_STALE_REGION && refresh(request))
+				break;
+			cw__request_stop(request, CW_ERR_STALE_REGION);
+			break;
+		}
+		request->inflight++;
+		bytes += slice->base.length;
+		slices[count++] = slice;
+	}
+	if (request->state == CW__REQUEST_QUEUED && request->next == request->length &&
+	    cw__list_empty(&request->again)) {
+		request->state = CW__REQUEST_DRAINING;
+		cw__list_remove(&request->node);
+	}
+	if (count)
+		post(segment, request->part, (unsigned)number, slices, count);
+	return count;
+}
+
+/* A slice that post() gave back needs its request in a queue again. */
+static void requeue(struct cw__request *request)
+{
+	if (request->state == CW__REQUEST_DRAINING && !cw__list_empty(&request->again) && !request->failure)
+		enqueue(request);
+}
+
+/* One round over a class: every request gets one group. Returns 1 when another round may help. */
+static int pump_class(struct cw_segment *segment, unsigned class, unsigned reserve)
+{
+	struct cw__list round;
+	uint64_t now = cw__now();
+	int any = 0;
+
+	cw__list_init(&round);
+	cw__list_splice(&round, &segment->queues[class]);
+	while (!cw__list_empty(&round)) {
+		struct cw__request *request = cw__container(cw__list_pop(&round), struct cw__request, node);
+		unsigned count;
+
+		cw__list_push_back(&segment->queues[class], &request->node);
+		/* Held, because posting may end it and the batch with it. */
+		atomic_fetch_add_explicit(&request->batch->refs, 1, memory_order_relaxed);
+		count = serve(request, now, reserve);
+		if (count)
+			requeue(request);
+		cw__batch_put(request->batch);
+		any |= count > 0;
+		if (!count && segment->loop->starved)
+			break;
+	}
+	if (!cw__list_empty(&round)) { /* those that were not looked at come first next time */
+		cw__list_splice(&round, &segment->queues[class]);
+		cw__list_splice(&segment->queues[class], &round);
+	}
+	return any;
+}
+
+void cw__segment_pump(struct cw_segment *segment)
+{
+	unsigned lower = 0;
+
+	if (cw__segment_usable(segment))
+		return;
+	for (unsigned class = CW__CLASSES; class > 0; class--)
+		lower += class > 1 && !cw__list_empty(&segment->queues[class - 1]);
+	for (unsigned class = 0; class < CW__CLASSES; class++) {
+		while (!cw__list_empty(&segment->queues[class]) && pump_class(segment, class, lower))
+			;
+		if (class + 1 < CW__CLASSES && !cw__list_empty(&segment->queues[class + 1]))
+			lower--; /* room for one slice is kept for each lower class, so that none starves */
+	}
+}
+
+void cw__host_rail_ready(struct cw_host *host, struct cw_peer *peer, unsigned rail)
+{
+	struct cw_segment *segment = (struct cw_segment *)peer;
+
+	(void)host;
+	for (unsigned part = 0; part < segment->engine->part_count; part++)
+		if (atomic_load_explicit(&segment->lanes[part].on, memory_order_relaxed) &&
+		    rail < segment->lanes[part].rail_count)
+			segment->lanes[part].rails[rail].full = 0;
+	make_busy(segment);
+}
+
+void cw__host_rail_state(struct cw_host *host, struct cw_peer *peer, unsigned rail, int status)
+{
+	struct cw_segment *segment = (struct cw_segment *)peer;
+	struct cw__host *part_host = (struct cw__host *)host;
+
+	for (unsigned part = 0; part < segment->engine->part_count; part++) {
+		struct cw__lane *lane = &segment->lanes[part];
+
+		if (&segment->engine->parts[part].host != part_host || rail >= lane->rail_count || !lane->rails)
+			continue;
+		lane->rails[rail].status = status;
+		if (!status) {
+			lane->rails[rail].full = 0;
+			lane->rails[rail].failures = 0;
+			lane->rails[rail].paused_until = 0;
+		}
+	}
+	make_busy(segment);
+}
+
+/* ------------------------------------------------------------------------------- synchronous copies */
+
+static int copy_range(struct cw__request *request, uint64_t offset, uint64_t length)
+{
+	struct cw_engine *engine = request->batch->engine;
+	struct cw_segment *segment = request->segment;
+	struct cw__slice slice;
+	int status;
+
+	slice_fill(&slice, request, request->reach.rail_first, offset, length);
+	status = slice_pin(&slice);
+	if (status)
+		return status;
+	status = engine->parts[request->part].ops->copy(engine->parts[request->part].state,
+							segment->lanes[request->part].state, &slice.base);
+	slice_unpin(&slice);
+	if (!status)
+		request->done += length;
+	return status;
+}
+
+/* One chunk of a request by its transport's copy(). Any thread, but on the loop when another transport failed before. */
+static int copy_chunk(struct cw__request *request)
+{
+	struct cw__slice *again = NULL;
+	uint64_t length = request->length - request->next;
+	int status;
+
+	if (!cw__list_empty(&request->again)) {
+		again = cw__container(request->again.next, struct cw__slice, node);
+		length = again->base.length;
+	}
+	if (length > CW_CHUNK_MAX)
+		length = CW_CHUNK_MAX;
+	status = copy_range(request, again ? again->offset : request->next, length);
+	if (status)
+		return status;
+	if (!again) {
+		request->next += length;
+		return CW_OK;
+	}
+	again->offset += length;
+	again->base.length -= length;
+	if (!again->base.length)
+		slice_give(request->segment->loop, again);
+	return CW_OK;
+}
+
+static void copy_failed(struct cw__request *request, int status)
+{
+	if (status == CW_ERR_CANCELED) { /* slice_pin(): our own region */
+		cw__request_stop(request, CW_ERR_STALE_REGION);
+		return;
+	}
+	if (is_stale(status) && refresh(request))
+		return;
+	if (!is_stale(status) && cw_status_scope(status) >= CW_SCOPE_PATH)
+		leave_transport(request);
+	if (status == CW_ERR_UNSUPPORTED) {
+		request->skip |= 1u << request->part;
+		request->have_path = 0;
+	}
+	if (request->have_path)
+		cw__request_stop(request, status);
+	else
+		enqueue(request);
+}
+
+int cw__segment_copy_some(struct cw_segment *segment)
+{
+	struct cw__list *node = segment->copies.next;
+	struct cw__request *request = cw__container(node, struct cw__request, node);
+	int status;
+
+	cw__segment_pump(segment);
+	if (cw__list_empty(&segment->copies) || node != segment->copies.next)
+		return !cw__list_empty(&segment->copies);
+	status = atomic_load_explicit(&request->batch->ending, memory_order_acquire);
+	if (status) {
+		cw__request_stop(request, status);
+	} else {
+		status = copy_chunk(request);
+		if (status) {
+			copy_failed(request, status);
+		} else if (request->next < request->length || !cw__list_empty(&request->again)) {
+			cw__list_remove(&request->node); /* the others get their turn */
+			cw__list_push_back(&segment->copies, &request->node);
+		}
+		end_if_quiet(request);
+	}
+	return !cw__list_empty(&segment->copies);
+}
+
+int cw__request_inline(struct cw__request *request, uint64_t *budget)
+{
+	struct cw_segment *segment = request->segment;
+
+	if (atomic_load_explicit(&segment->state, memory_order_acquire) != CW_PEER_UP || !*budget)
+		return 0;
+	request->target =
+		cw__remote_find(segment, request->remote.space, request->remote_from, request->remote_to);
+	if (!request->target)
+		return 0;
+	if (cw__path_choose(segment, request->region, request->target, request->op, 0, &request->part, &request->reach) ||
+	    !is_synchronous(request))
+		return 0;
+	while (request->next < request->length && *budget) {
+		uint64_t before = request->next;
+
+		if (copy_chunk(request))
+			return 0; /* the loop finds out what to do about it */
+		*budget = request->next - before > *budget ? 0 : *budget - (request->next - before);
+	}
+	if (request->next < request->length)
+		return 0;
+	request_end(request);
+	return 1;
+}

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Transport `local`: copies between two regions of the same engine. It is the example to read first: the whole
+ * contract of plugin.h in one file. It has nothing to connect and nothing to poll, so its one rail is synchronous: the
+ * core calls copy() with chunks of at most CW_CHUNK_MAX, from any thread, several at once.
+ * Next: docs/adding-a-transport.md.
+ */
+#include <causeway/plugin.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct local {
+	struct cw_host *host;
+};
+
+static int local_open(struct cw_host *host, void **transport_out, const char **why_out)
+{
+	struct local *local = malloc(sizeof(*local));
+
+	if (!local) {
+		*why_out = "out of memory";
+		return CW_ERR_NO_MEMORY;
+	}
+	local->host = host;
+	*transport_out = local;
+	return CW_OK;
+}
+
+static void local_close(void *transport)
+{
+	free(transport);
+}
+
+/* Whether a peer is ourselves is decided by its instance, never by an address. There is nothing to keep for it. */
+static int local_peer_open(void *transport, struct cw_peer *peer, const void *description, size_t length,
+			   void **peer_out)
+{
+	const struct local *local = transport;
+
+	(void)description;
+	(void)length;
+	if (memcmp(peer->instance, local->host->ops->instance(local->host), sizeof(peer->instance)))
+		return CW_ERR_UNSUPPORTED;
+	*peer_out = peer;
+	return CW_OK;
+}
+
+static void local_peer_close(void *transport, void *peer)
+{
+	(void)transport;
+	(void)peer;
+}
+
+static void local_peer_lost(void *transport, void *peer, int status)
+{
+	(void)transport;
+	(void)peer;
+	(void)status;
+}
+
+static unsigned local_rails(void *transport, void *peer, struct cw_rail_info *rails_out, unsigned max)
+{
+	(void)transport;
+	(void)peer;
+	if (max < 1)
+		return 0;
+	rails_out[0] = (struct cw_rail_info){ .flags = CW_RAIL_SYNC, .max_slice = CW_CHUNK_MAX, .bytes_per_second = 20e9 };
+	return 1;
+}
+
+static int local_reach(void *transport, void *peer, const struct cw_reach_query *query, struct cw_reach *reach_out)
+{
+	(void)transport;
+	(void)peer;
+	if (query->local->kind != CW_MEMORY_HOST || query->remote->kind != CW_MEMORY_HOST) {
+		reach_out->why = "copies host memory only";
+		return CW_ERR_UNSUPPORTED;
+	}
+	*reach_out = (struct cw_reach){
+		.cost = 3000,
+		.rail_count = 1,
+		.checks = "own cpu: bounds, rights, key, generation",
+		.why = "one copy by the calling thread",
+	};
+	return CW_OK;
+}
+
+/* The remote side is ours too, but it is checked as any peer's access would be, and pinned while it is touched. */
+static int local_copy(void *transport, void *peer, struct cw_slice *slice)
+{
+	struct local *local = transport;
+	const struct cw_host_ops *ops = local->host->ops;
+	struct cw_claim claim = { .region_id = slice->remote->id, .key = slice->remote->key, .op = slice->op };
+	uint64_t done = 0;
+
+	(void)peer;
+	while (done < slice->length) {
+		struct cw_piece pieces[16];
+		unsigned count = ops->slice_pieces(slice, done, pieces, 16);
+
+		for (unsigned i = 0; i < count; i++) {
+			struct cw_grant grant;
+			int status;
+
+			claim.address = pieces[i].remote;
+			claim.length = pieces[i].length;
+			status = ops->access_begin(local->host, &claim, &grant);
+			if (status)
+				return status;
+			if (slice->op == CW_OP_WRITE)
+				memmove(grant.pointer, pieces[i].local, pieces[i].length);
+			else
+				memmove(pieces[i].local, grant.pointer, pieces[i].length);
+			ops->access_end(local->host, &grant, pieces[i].length);
+			done += pieces[i].length;
+		}
+	}
+	return CW_OK;
+}
+
+extern const struct cw_transport_ops cw_transport_local;
+const struct cw_transport_ops cw_transport_local = {
+	.abi = CW_PLUGIN_ABI,
+	.name = "local",
+	.summary = "copies inside this engine",
+	.flags = CW_TRANSPORT_REVOCABLE,
+	.open = local_open,
+	.close = local_close,
+	.peer_open = local_peer_open,
+	.peer_close = local_peer_close,
+	.peer_lost = local_peer_lost,
+	.rails = local_rails,
+	.reach = local_reach,
+	.copy = local_copy,
+};

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The two ways to another process's memory: reading it through the kernel, and mapping what it granted. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <transports/shm/shm.h>
+#include <unistd.h>
+
+/* The identity comes first in each read: when it cannot be read, this is not the process we mean, and nothing else is.
+ */
+int cw__shm_read(const struct cw__shm_process *process, const struct iovec *local, const struct iovec *remote,
+		 unsigned count, uint64_t *moved_out)
+{
+	unsigned char seen[CW__SHM_INSTANCE_BYTES];
+	struct iovec into[CW__SHM_BATCH + 1], from[CW__SHM_BATCH + 1];
+	size_t want = sizeof(seen);
+	ssize_t got;
+
+	*moved_out = 0;
+	if (count > CW__SHM_BATCH)
+		return CW_ERR_INVALID;
+	into[0] = (struct iovec){ seen, sizeof(seen) };
+	from[0] = (struct iovec){ (void *)(uintptr_t)process->proof, sizeof(seen) };
+	for (unsigned i = 0; i < count; i++) {
+		into[i + 1] = local[i];
+		from[i + 1] = remote[i];
+		want += local[i].iov_len;
+	}
+	got = process_vm_readv(process->pid, into, count + 1, from, count + 1, 0);
+	if (got < 0)
+		return errno == EPERM || errno == EACCES ? CW_ERR_PERMISSION
+		       : errno == ENOSYS                 ? CW_ERR_UNSUPPORTED
+		       : errno == ENOMEM                 ? CW_ERR_NO_MEMORY
+							 : CW_ERR_PEER_DOWN;
+	if ((size_t)got < sizeof(seen) || memcmp(seen, process->instance, sizeof(seen)) != 0)
+		return CW_ERR_PEER_RESTARTED;
+	*moved_out = (uint64_t)got - sizeof(seen);
+	return (size_t)got == want ? CW_OK : CW_ERR_STALE_REGION;
+}
+
+int cw__shm_prove(const struct cw__shm_process *process)
+{
+	uint64_t moved;
+
+	return process->pid > 0 ? cw__shm_read(process, NULL, NULL, 0, &moved) : CW_ERR_PEER_DOWN;
+}
+
+/* Only the region itself is mapped, out to whole pages, so that other regions in the same memfd stay out of reach. */
+int cw__shm_map(int fd, uint64_t offset, uint64_t length, int writable, struct cw__shm_mapping *mapping_out)
+{
+	int seals = fcntl(fd, F_GET_SEALS);
+	struct stat about;
+	uint64_t page, from, to;
+	void *start;
+
+	/* Sealed against shrinking and long enough: no access of ours can ever meet a missing page. */
+	if (seals < 0 || !(seals & F_SEAL_SHRINK) || fstat(fd, &about) || about.st_size < 0 ||
+	    offset > (uint64_t)about.st_size || length > (uint64_t)about.st_size - offset || !length)
+		return CW_ERR_PROTOCOL;
+	page = (uint64_t)sysconf(_SC_PAGESIZE);
+	if (about.st_blksize > 0 && (uint64_t)about.st_blksize > page)
+		page = (uint64_t)about.st_blksize; /* huge pages */
+	if (offset + length > UINT64_MAX - page)
+		return CW_ERR_PROTOCOL;
+	from = offset / page * page;
+	to = (offset + length + page - 1) / page * page;
+	start = mmap(NULL, to - from, PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED, fd, (off_t)from);
+	if (start == MAP_FAILED)
+		return errno == ENOMEM ? CW_ERR_NO_MEMORY : CW_ERR_PROTOCOL;
+	/* A forked child must not keep what we promise to give back. */
+	madvise(start, to - from, MADV_DONTFORK);
+	mapping_out->start = start;
+	mapping_out->length = to - from;
+	mapping_out->base = (unsigned char *)start + (offset - from);
+	return CW_OK;
+}
+
+void cw__shm_unmap(struct cw__shm_mapping *mapping)
+{
+	if (mapping->start)
+		munmap(mapping->start, mapping->length);
+	mapping->start = NULL;
+	mapping->base = NULL;
+}
