@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Two small hosts for the tcp transport in one thread: each has a loop that runs only when the test says so (a peer that
- * is not run is a stopped process), regions, and a listener that reads hellos. Slices are filled by the test.
+ * Two small hosts for the tcp transport in one thread: each has a loop that runs only when the test says so (a peer
+ * that is not run is a stopped process), regions, and a listener that reads hellos. Slices are filled by the test.
  */
 #ifndef TCP_HOST_H
 #define TCP_HOST_H
@@ -279,8 +279,8 @@ static inline int host_access_check(struct cw_host *host, const struct cw_claim 
 
 		if (!region->length || (!claim->classic && region->id != claim->region_id))
 			continue;
-		if (claim->length == 0 || claim->address < region->address ||
-		    claim->length > region->length || claim->address - region->address > region->length - claim->length)
+		if (claim->length == 0 || claim->address < region->address || claim->length > region->length ||
+		    claim->address - region->address > region->length - claim->length)
 			continue;
 		if (region->gone)
 			return CW_ERR_STALE_REGION;
@@ -340,8 +340,7 @@ static inline int host_message(struct cw_host *host, struct cw_peer *peer, const
 	answer->task.run = run_answer;
 	answer->answered = answered;
 	answer->arg = arg;
-	answer->status =
-		cw_transport_tcp.message(side->other->transport, side->instance, data, length, &reply);
+	answer->status = cw_transport_tcp.message(side->other->transport, side->instance, data, length, &reply);
 	loop_task_post(&side->loop, &answer->task);
 	return CW_OK;
 }
@@ -424,7 +423,8 @@ static inline void accept_greeting(struct cw_io *io, uint32_t events)
 
 	(void)events;
 	greeting->side = cw__container(io, struct side, listen_io);
-	greeting->io = (struct cw_io){ .fd = accept4(io->fd, NULL, NULL, SOCK_CLOEXEC), .events = EPOLLIN,
+	greeting->io = (struct cw_io){ .fd = accept4(io->fd, NULL, NULL, SOCK_CLOEXEC),
+				       .events = EPOLLIN,
 				       .ready = read_hello };
 	assert_true(greeting->io.fd >= 0);
 	assert_int_equal(loop_io_add(&greeting->side->loop, &greeting->io), CW_OK);
@@ -432,7 +432,8 @@ static inline void accept_greeting(struct cw_io *io, uint32_t events)
 
 static inline void side_listen(struct side *side)
 {
-	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+	struct sockaddr_in address = { .sin_family = AF_INET,
+				       .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
 				       .sin_port = htons(side->port) };
 	socklen_t length = sizeof(address);
 	int on = 1;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Raw sockets against the tcp transport's two doors: malformed, lying, truncated and slow peers get a clean refusal, touch
- * nothing that they may not touch, leave nothing behind, and hold up nobody.
+ * Raw sockets against the tcp transport's two doors: malformed, lying, truncated and slow peers get a clean refusal,
+ * touch nothing that they may not touch, leave nothing behind, and hold up nobody.
  */
 #include "tcp_host.h"
 
@@ -24,8 +24,9 @@ static struct target *target_open(void)
 
 	side_open(&target->side, 0xbb);
 	target->memory = calloc(1, MEMORY);
-	target->side.regions[0] = (struct held_region){ .id = 7, .key = 77, .address = (uintptr_t)target->memory,
-							.length = MEMORY, .access = CW_ACCESS_REMOTE };
+	target->side.regions[0] = (struct held_region){
+		.id = 7, .key = 77, .address = (uintptr_t)target->memory, .length = MEMORY, .access = CW_ACCESS_REMOTE
+	};
 	assert_int_equal(cw_transport_tcp.describe(target->side.transport, &blob), CW_OK);
 	target->classic_port = (uint16_t)(blob.data[0] | blob.data[1] << 8);
 	host_blob_free(&blob);
@@ -64,7 +65,8 @@ static void target_close(struct target *target)
 
 static int dial(uint16_t port)
 {
-	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+	struct sockaddr_in address = { .sin_family = AF_INET,
+				       .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
 				       .sin_port = htons(port) };
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	int on = 1;
@@ -121,8 +123,11 @@ static size_t encode_hello(struct cw__hello hello, unsigned char *bytes)
 
 static struct cw__hello good_hello(uint64_t connection)
 {
-	struct cw__hello hello = { .data_connection = 1, .version = CW__NATIVE_VERSION, .connection = connection,
-				   .name = { "raw", 3 }, .transport = { "tcp", 3 } };
+	struct cw__hello hello = { .data_connection = 1,
+				   .version = CW__NATIVE_VERSION,
+				   .connection = connection,
+				   .name = { "raw", 3 },
+				   .transport = { "tcp", 3 } };
 
 	memset(hello.instance, 0xcc, sizeof(hello.instance));
 	return hello;
@@ -155,8 +160,9 @@ static int dial_native(struct target *target, uint64_t connection)
 static struct cw__data_header good_header(struct target *target, enum cw__data_type type, uint64_t length)
 {
 	(void)target;
-	return (struct cw__data_header){ .type = (uint8_t)type, .attempt = 1, .piece_count = 1, .id = 5,
-					 .length = length, .region = 7, .key = 77 };
+	return (struct cw__data_header){
+		.type = (uint8_t)type, .attempt = 1, .piece_count = 1, .id = 5, .length = length, .region = 7, .key = 77
+	};
 }
 
 static void say_frame(int fd, struct cw__data_header header, uint64_t address, uint64_t length)
@@ -444,8 +450,15 @@ static void test_classic_addresses_that_are_refused(void **state)
 	const struct {
 		uint64_t length, address;
 	} rows[] = {
-		{ 0, base }, { 1, base - 1 }, { 1, base + MEMORY }, { 2, base + MEMORY - 1 }, { MEMORY + 1, base },
-		{ UINT64_MAX, base }, { 16, UINT64_MAX - 7 }, { UINT64_MAX - base + 1, base }, { 1, 0 },
+		{ 0, base },
+		{ 1, base - 1 },
+		{ 1, base + MEMORY },
+		{ 2, base + MEMORY - 1 },
+		{ MEMORY + 1, base },
+		{ UINT64_MAX, base },
+		{ 16, UINT64_MAX - 7 },
+		{ UINT64_MAX - base + 1, base },
+		{ 1, 0 },
 	};
 	static const uint8_t opcodes[] = { 0x00, 0x01, 0x80, 0x81, 0x02, 0x82 };
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The tcp transport between two hosts of the test's own: what arrives, what is refused, and what a slice's end says about
- * both memories when peers stop, connections break and processes are replaced.
+ * The tcp transport between two hosts of the test's own: what arrives, what is refused, and what a slice's end says
+ * about both memories when peers stop, connections break and processes are replaced.
  */
 #include "tcp_host.h"
 
@@ -67,20 +67,26 @@ static struct world *world_open(const char *connections, int classic, const char
 	world->local = malloc(MEMORY);
 	world->remote = calloc(1, MEMORY);
 	fill(world->local, MEMORY, 1);
-	world->b.regions[0] = (struct held_region){ .id = 7, .key = 77, .address = (uintptr_t)world->remote,
-						    .length = MEMORY, .access = CW_ACCESS_REMOTE };
+	world->b.regions[0] = (struct held_region){
+		.id = 7, .key = 77, .address = (uintptr_t)world->remote, .length = MEMORY, .access = CW_ACCESS_REMOTE
+	};
 	world->local_view.address = (uintptr_t)world->local;
 	world->local_view.length = MEMORY;
-	world->remote_view = (struct cw_remote_view){ .id = 7, .key = 77, .address = (uintptr_t)world->remote,
-						      .length = MEMORY, .access = CW_ACCESS_REMOTE };
+	world->remote_view = (struct cw_remote_view){
+		.id = 7, .key = 77, .address = (uintptr_t)world->remote, .length = MEMORY, .access = CW_ACCESS_REMOTE
+	};
 	assert_int_equal(cw_transport_tcp.describe(world->b.transport, &blob), CW_OK);
-	world->peer = (struct cw_peer){ .loop = &world->a.loop, .name = "b", .address = "127.0.0.1",
-					.port = world->b.port, .classic = classic,
+	world->peer = (struct cw_peer){ .loop = &world->a.loop,
+					.name = "b",
+					.address = "127.0.0.1",
+					.port = world->b.port,
+					.classic = classic,
 					.classic_port = (uint16_t)(blob.data[0] | blob.data[1] << 8),
 					.classic_version = 2 };
 	memcpy(world->peer.instance, world->b.instance, sizeof(world->peer.instance));
-	assert_int_equal(cw_transport_tcp.peer_open(world->a.transport, &world->peer, blob.data, blob.length,
-						    &world->opened), CW_OK);
+	assert_int_equal(
+		cw_transport_tcp.peer_open(world->a.transport, &world->peer, blob.data, blob.length, &world->opened),
+		CW_OK);
 	assert_int_equal(cw_transport_tcp.rails(world->a.transport, world->opened, rails, 8), atoi(connections));
 	host_blob_free(&blob);
 	return world;
@@ -107,9 +113,13 @@ static struct test_slice *slice_make(struct world *world, unsigned number, enum 
 {
 	struct test_slice *slice = &world->slices[number];
 
-	*slice = (struct test_slice){ .base = { .id = number + 1, .not_after = cw__now() + 5 * CW__SECOND,
-						.attempt = 1, .op = (uint8_t)op, .local = &world->local_view,
-						.remote = &world->remote_view, .length = count * length } };
+	*slice = (struct test_slice){ .base = { .id = number + 1,
+						.not_after = cw__now() + 5 * CW__SECOND,
+						.attempt = 1,
+						.op = (uint8_t)op,
+						.local = &world->local_view,
+						.remote = &world->remote_view,
+						.length = count * length } };
 	slice->count = count;
 	for (unsigned i = 0; i < count; i++)
 		slice->pieces[i] = (struct cw_piece){ world->local + offset + i * stride,
@@ -143,8 +153,15 @@ static const struct {
 	unsigned count;
 	uint64_t length, stride;
 } shapes[] = {
-	{ 1, 1, 1 }, { 1, 7, 7 }, { 1, 4096, 4096 }, { 1, 65537, 65537 }, { 1, 4 * 1024 * 1024 + 3, 4 * 1024 * 1024 + 3 },
-	{ 2, 1, 5 }, { 250, 4096, 8192 }, { 255, 1, 3 }, { 31, 33333, 65536 },
+	{ 1, 1, 1 },
+	{ 1, 7, 7 },
+	{ 1, 4096, 4096 },
+	{ 1, 65537, 65537 },
+	{ 1, 4 * 1024 * 1024 + 3, 4 * 1024 * 1024 + 3 },
+	{ 2, 1, 5 },
+	{ 250, 4096, 8192 },
+	{ 255, 1, 3 },
+	{ 31, 33333, 65536 },
 };
 
 static void move_all_shapes(struct world *world, uint32_t flags)
@@ -383,7 +400,8 @@ static void test_cancel_that_the_target_hears(void **state)
 		assert_int_equal(world->slices[i].status, CW_ERR_CANCELED);
 		assert_int_equal(world->slices[i].remote, CW_REMOTE_QUIET);
 	}
-	/* It said that nothing lands, so nothing does, though the bytes are in its socket. The rail goes on on the same connection. */
+	/* It said that nothing lands, so nothing does, though the bytes are in its socket. The rail goes on on the same
+	 * connection. */
 	do_slice(world, slice_make(world, 9, CW_OP_READ, 0, 1, 100, 0), CW_OK);
 	for (size_t i = 0; i < MEMORY; i++)
 		assert_int_equal(world->remote[i], 0);

@@ -52,7 +52,7 @@ static int tcp_open(struct cw_host *host, void **transport_out, const char **why
 	cw__list_init(&tcp->served);
 	cw__list_init(&tcp->classic_served);
 	if (host->ops->setting_number(host, "tcp/classic", 1)) {
-		status = cw__classic_listen(tcp, why_out);
+		status = cw__tcp_classic_listen(tcp, why_out);
 		if (status) {
 			pthread_mutex_destroy(&tcp->lock);
 			free(tcp);
@@ -67,7 +67,7 @@ static void tcp_close(void *transport)
 {
 	struct cw__tcp *tcp = transport;
 
-	cw__classic_serve_close(tcp);
+	cw__tcp_classic_serve_close(tcp);
 	cw__tcp_serve_close(tcp);
 	pthread_mutex_destroy(&tcp->lock);
 	free(tcp);
@@ -128,7 +128,8 @@ static unsigned tcp_rails(void *transport, void *peer, struct cw_rail_info *rail
 			.max_pieces = CW__TCP_PIECES_MAX,
 			.max_slice = tcp->settings.slice,
 			.max_inflight = CW__TCP_FRAMES,
-			.max_inflight_bytes = tcp->settings.slice > INFLIGHT_BYTES ? tcp->settings.slice : INFLIGHT_BYTES,
+			.max_inflight_bytes =
+				tcp->settings.slice > INFLIGHT_BYTES ? tcp->settings.slice : INFLIGHT_BYTES,
 			.bytes_per_second = BYTES_PER_SECOND,
 		};
 	return count;
