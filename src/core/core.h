@@ -297,6 +297,7 @@ struct cw_segment {
 	struct cw__list active;    /* cw__request.active_node: everything of this peer; loop */
 	pthread_mutex_t lock;      /* remotes */
 	struct cw__list remotes;
+	struct cw__remote *asking; /* the region that the peer is being asked for, borrowed; loop */
 	struct cw_task close_task;
 };
 #define CW__SEGMENT_OPENING 0x100u
@@ -307,7 +308,9 @@ void cw__segment_drop(struct cw_segment *segment);
 void cw__segment_put(struct cw_segment *segment);
 /* The remote region that holds the range, referenced; NULL when it is not known. Any thread. */
 struct cw__remote *cw__remote_find(struct cw_segment *segment, uint32_t space, uint64_t from, uint64_t to);
-/* On the loop: makes or finds one and asks the peer if needed. Never NULL unless out of memory. */
+int cw__remote_covers(const struct cw__remote *remote, uint32_t space, uint64_t from, uint64_t to);
+/* On the loop, referenced: one that is READY and holds the range; or one, for this range or another, that the peer is
+ * being asked for: wait for it and look again. NULL = out of memory. */
 struct cw__remote *cw__remote_ask(struct cw_segment *segment, uint32_t space, uint64_t from, uint64_t to);
 void cw__remote_put(struct cw__remote *remote);
 void cw__remotes_close(struct cw_segment *segment);

@@ -141,25 +141,31 @@ static void finish(struct question *question)
 /* On the loop: looks whether the remote region is known by now. */
 static void look(struct question *question)
 {
-	struct cw__remote *target = question->target;
-	uint32_t state;
+	struct cw_segment *segment = question->segment;
+	int status = cw__segment_usable(segment), known = 0;
+	uint64_t from = question->remote, to = from + question->length;
 
-	question->status = cw__segment_usable(question->segment);
-	if (!target && !question->status)
-		target = question->target = cw__remote_ask(question->segment, 0, question->remote,
-							   question->remote + question->length);
-	if (question->status == CW_OK && !target)
-		question->status = CW_ERR_NO_MEMORY;
-	state = target ? atomic_load_explicit(&target->state, memory_order_acquire) : CW__REMOTE_ASKING;
-	if (!question->status && state == CW__REMOTE_READY) {
+	if (!status) {
+		struct cw__remote *last = question->target;
+
+		if (last && last->failure && last->want_from == from && last->want_to == to)
+			status = last->failure;
+		else
+			question->target = cw__remote_ask(segment, 0, from, to);
+		if (!status && last)
+			cw__remote_put(last);
+		if (!status && !question->target)
+			status = CW_ERR_NO_MEMORY;
+		known = !status && atomic_load_explicit(&question->target->state, memory_order_acquire) == CW__REMOTE_READY &&
+			cw__remote_covers(question->target, 0, from, to);
+	}
+	if (known) {
 		explain_all(question);
-	} else if (!question->status && state == CW__REMOTE_GONE) {
-		question->status = target->failure ? target->failure : CW_ERR_STALE_REGION;
-	} else if ((!question->status || question->status == CW_ERR_AGAIN) && cw__now() < question->until) {
-		cw__timer_set(question->segment->loop, &question->timer, cw__now() + CW__MS);
+	} else if ((!status || status == CW_ERR_AGAIN) && cw__now() < question->until) {
+		cw__timer_set(segment->loop, &question->timer, cw__now() + CW__MS);
 		return;
-	} else if (!question->status) {
-		question->status = CW_ERR_TIMED_OUT;
+	} else {
+		question->status = status && status != CW_ERR_AGAIN ? status : CW_ERR_TIMED_OUT;
 	}
 	finish(question);
 }

@@ -8,26 +8,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int covers(const struct cw__remote *remote, uint32_t space, uint64_t from, uint64_t to)
+int cw__remote_covers(const struct cw__remote *remote, uint32_t space, uint64_t from, uint64_t to)
 {
 	const struct cw_remote_view *view = &remote->view;
 
-	if (atomic_load_explicit(&remote->state, memory_order_acquire) == CW__REMOTE_ASKING)
-		return view->space == space && remote->want_from <= from && to <= remote->want_to;
 	return view->space == space && view->address <= from && to - view->address <= view->length;
 }
 
 /* With segment->lock. What was found moves to the front: requests come in runs. */
-static struct cw__remote *search(struct cw_segment *segment, uint32_t space, uint64_t from, uint64_t to, int ready_only)
+static struct cw__remote *search(struct cw_segment *segment, uint32_t space, uint64_t from, uint64_t to)
 {
 	cw__list_each(node, &segment->remotes)
 	{
 		struct cw__remote *remote = cw__container(node, struct cw__remote, node);
-		uint32_t state = atomic_load_explicit(&remote->state, memory_order_acquire);
 
-		if (state != CW__REMOTE_READY && (ready_only || state != CW__REMOTE_ASKING))
-			continue;
-		if (!covers(remote, space, from, to))
+		if (atomic_load_explicit(&remote->state, memory_order_acquire) != CW__REMOTE_READY ||
+		    !cw__remote_covers(remote, space, from, to))
 			continue;
 		if (segment->remotes.next != node) {
 			cw__list_remove(node);
@@ -44,7 +40,7 @@ struct cw__remote *cw__remote_find(struct cw_segment *segment, uint32_t space, u
 	struct cw__remote *remote;
 
 	pthread_mutex_lock(&segment->lock);
-	remote = search(segment, space, from, to, 1);
+	remote = search(segment, space, from, to);
 	pthread_mutex_unlock(&segment->lock);
 	return remote;
 }
@@ -156,39 +152,36 @@ void cw__remotes_close(struct cw_segment *segment)
 
 /* --------------------------------------------------------------------------------------------- asking */
 
-static void wake_waiting(struct cw__remote *remote)
+/* The answer is here. Requests that only waited for their turn to ask look again; so do all when it was a good one. */
+static void resolved(struct cw__remote *remote, int status)
 {
+	struct cw_segment *segment = remote->segment;
 	struct cw__list waiting;
 
 	cw__list_init(&waiting);
 	cw__list_splice(&waiting, &remote->waiting);
+	atomic_fetch_add_explicit(&remote->refs, 1, memory_order_relaxed);
+	remote->failure = status;
+	if (segment->asking == remote)
+		segment->asking = NULL;
+	if (status)
+		cw__remote_gone(remote);
+	else if (atomic_load_explicit(&remote->state, memory_order_relaxed) == CW__REMOTE_ASKING)
+		atomic_store_explicit(&remote->state, CW__REMOTE_READY, memory_order_seq_cst);
 	while (!cw__list_empty(&waiting)) {
 		struct cw__request *request = cw__container(cw__list_pop(&waiting), struct cw__request, node);
+		int mine = request->remote.space == remote->view.space && request->remote_from >= remote->want_from &&
+			   request->remote_to <= remote->want_to;
 
-		request->state = CW__REQUEST_NEW;
+		if (status && mine) {
+			cw__request_stop(request, status);
+			continue;
+		}
+		cw__remote_put(request->target);
+		request->target = NULL;
 		cw__request_begin(request);
 	}
-	cw__segment_pump(remote->segment);
-}
-
-/* On failure the waiting requests look at remote->failure; then it is forgotten. */
-static void resolved(struct cw__remote *remote, int status)
-{
-	remote->failure = status;
-	if (!status && atomic_load_explicit(&remote->state, memory_order_relaxed) == CW__REMOTE_ASKING)
-		atomic_store_explicit(&remote->state, CW__REMOTE_READY, memory_order_seq_cst);
-	atomic_fetch_add_explicit(&remote->refs, 1, memory_order_relaxed);
-	if (status) {
-		struct cw__list waiting;
-
-		cw__list_init(&waiting);
-		cw__list_splice(&waiting, &remote->waiting);
-		cw__remote_gone(remote);
-		while (!cw__list_empty(&waiting))
-			cw__request_stop(cw__container(cw__list_pop(&waiting), struct cw__request, node), status);
-	} else {
-		wake_waiting(remote);
-	}
+	cw__segment_pump(segment);
 	cw__remote_put(remote);
 }
 
@@ -253,22 +246,6 @@ static void import_all(struct cw__remote *remote, const struct cw__region_record
 		resolved(remote, CW_OK);
 }
 
-/* Another remote that stands for the same region: its waiting requests join that one. */
-static struct cw__remote *find_twin(struct cw__remote *remote, uint64_t id)
-{
-	struct cw_segment *segment = remote->segment;
-
-	cw__list_each(node, &segment->remotes)
-	{
-		struct cw__remote *other = cw__container(node, struct cw__remote, node);
-
-		if (other != remote && other->view.id == id && id &&
-		    atomic_load_explicit(&other->state, memory_order_relaxed) == CW__REMOTE_READY)
-			return other;
-	}
-	return NULL;
-}
-
 static void answered(void *arg, int status, const void *body, size_t length)
 {
 	struct cw__remote *remote = arg;
@@ -281,18 +258,6 @@ static void answered(void *arg, int status, const void *body, size_t length)
 		status = CW_ERR_PROTOCOL;
 	if (status) {
 		resolved(remote, status);
-	} else if (find_twin(remote, record.id)) {
-		struct cw__list waiting;
-
-		cw__list_init(&waiting);
-		cw__list_splice(&waiting, &remote->waiting);
-		cw__remote_gone(remote);
-		while (!cw__list_empty(&waiting)) {
-			struct cw__request *request = cw__container(cw__list_pop(&waiting), struct cw__request, node);
-
-			request->state = CW__REQUEST_NEW;
-			cw__request_begin(request);
-		}
 	} else {
 		pthread_mutex_lock(&remote->segment->lock);
 		remote->view = (struct cw_remote_view){
@@ -407,11 +372,13 @@ struct cw__remote *cw__remote_ask(struct cw_segment *segment, uint32_t space, ui
 {
 	struct cw__remote *remote;
 
-	pthread_mutex_lock(&segment->lock);
-	remote = search(segment, space, from, to, 0);
-	pthread_mutex_unlock(&segment->lock);
+	remote = cw__remote_find(segment, space, from, to);
 	if (remote)
 		return remote;
+	if (segment->asking) { /* one question at a time: the next requests are mostly for the same region */
+		atomic_fetch_add_explicit(&segment->asking->refs, 1, memory_order_relaxed);
+		return segment->asking;
+	}
 	remote = calloc(1, sizeof(*remote));
 	if (!remote)
 		return NULL;
@@ -425,6 +392,7 @@ struct cw__remote *cw__remote_ask(struct cw_segment *segment, uint32_t space, ui
 	pthread_mutex_lock(&segment->lock);
 	cw__list_push_front(&segment->remotes, &remote->node);
 	pthread_mutex_unlock(&segment->lock);
+	segment->asking = remote;
 	ask(remote);
 	return remote;
 }

@@ -263,12 +263,21 @@ static int is_synchronous(const struct cw__request *request)
 	return lane->rails[request->reach.rail_first].info.flags & CW_RAIL_SYNC;
 }
 
+/* A courtesy that saves a round trip, and the same answer on every way; the target checks by itself. */
+static int has_right(const struct cw__request *request)
+{
+	return (request->target->view.access &
+		(request->op == CW_OP_WRITE ? CW_ACCESS_REMOTE_WRITE : CW_ACCESS_REMOTE_READ)) != 0;
+}
+
 /* Finds the way and queues the request; the caller pumps. */
 static void enqueue(struct cw__request *request)
 {
 	struct cw_segment *segment = request->segment;
 	int pin = cw__region_pin(request->region, request->region_id, request->local_from, request->local_to);
 	int status = pin < 0 ? pin :
+		     !has_right(request) ?
+			       CW_ERR_ACCESS :
 			       cw__path_choose(segment, request->region, request->target, request->op, request->skip,
 					       &request->part, &request->reach);
 
@@ -319,7 +328,7 @@ void cw__request_begin(struct cw__request *request)
 	case CW__REMOTE_READY:
 		enqueue(request);
 		break;
-	default:
+	default: /* it could not even be asked, or went at once */
 		cw__request_stop(request, request->target->failure ? request->target->failure : CW_ERR_STALE_REGION);
 		break;
 	}
@@ -806,7 +815,8 @@ int cw__request_inline(struct cw__request *request, uint64_t *budget)
 		cw__remote_find(segment, request->remote.space, request->remote_from, request->remote_to);
 	if (!request->target)
 		return 0;
-	if (cw__path_choose(segment, request->region, request->target, request->op, 0, &request->part, &request->reach) ||
+	if (!has_right(request) ||
+	    cw__path_choose(segment, request->region, request->target, request->op, 0, &request->part, &request->reach) ||
 	    !is_synchronous(request))
 		return 0;
 	while (request->next < request->length && *budget) {
