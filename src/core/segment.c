@@ -417,7 +417,8 @@ static int connect_segment(struct cw_segment *segment, uint64_t timeout)
 		memcpy(segment->peer.instance, segment->engine->instance, CW__INSTANCE_BYTES);
 		segment->peer.same_host = segment->peer.same_process = 1;
 		segment->peer.pid = (uint32_t)getpid();
-		snprintf(segment->peer.address, sizeof(segment->peer.address), "%s", segment->engine->bind_host);
+		snprintf(segment->peer.address, sizeof(segment->peer.address), "%.63s",
+			 segment->engine->bind_host);
 		segment->peer.port = segment->engine->port;
 		lanes_open_self(segment);
 		set_state(segment, CW_PEER_UP);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The messages of the shm transport: each survives encoding and decoding; whatever a correct peer never sends is
  * refused. */
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,6 +9,8 @@
 #include <causeway/causeway.h>
 #include <string.h>
 #include <transports/shm/message.h>
+
+#include <cmocka.h>
 
 static size_t encode_pull(unsigned char *out, size_t capacity, const struct cw__shm_piece *pieces, uint32_t count,
 			  uint64_t length)

@@ -3,7 +3,6 @@
  * The shm transport between real engines: in one process where that is enough, in two where a process has to stop, to
  * die or to be forbidden something. Every segment is opened for shm alone, so nothing here can pass by another way.
  */
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -25,6 +24,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include <util/clock.h>
+
+#include <cmocka.h>
 
 #define MIB (1024u * 1024)
 #define LIMIT (20 * CW__SECOND) /* no step of a test takes longer */

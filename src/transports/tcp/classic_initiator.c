@@ -38,7 +38,7 @@ struct channel {
 	enum channel_stage stage;
 	struct cw_io io;
 	struct cw_timer timer; /* connecting takes too long, or connect again */
-	struct cw__stream stream;
+	struct cw__tcp_stream stream;
 	struct cw__input input;
 	unsigned tries;
 	int reported_down, busy, hungry, blocked;
@@ -195,7 +195,7 @@ static int channel_send(struct channel *channel, int64_t *budget)
 		pack(channel, transfer, &parcel);
 		if (!parcel.count)
 			return CW_ERR_INTERNAL;
-		moved = cw__stream_writev(&channel->stream, parcel.places, parcel.count);
+		moved = cw__tcp_stream_writev(&channel->stream, parcel.places, parcel.count);
 		if (moved == CW_ERR_AGAIN) {
 			channel->blocked = 1;
 			return CW_OK;
@@ -358,7 +358,7 @@ static void close_connection(struct channel *channel)
 		host_of(channel)->io_remove(&channel->io);
 		channel->io.loop = NULL;
 	}
-	cw__stream_close(&channel->stream);
+	cw__tcp_stream_close(&channel->stream);
 	cw__input_reset(&channel->input);
 	channel->stage = CHANNEL_DOWN;
 	channel->blocked = 0;
@@ -434,7 +434,7 @@ static void channel_start(struct channel *channel)
 	int status = cw__tcp_dial(channels->tcp, channels->peer->address, channels->peer->classic_port, &fd);
 
 	if (!status) {
-		channel->stream = cw__stream_plain(fd);
+		channel->stream = cw__tcp_stream_plain(fd);
 		channel->io.fd = fd;
 		channel->io.events = EPOLLOUT;
 		channel->stage = CHANNEL_CONNECTING;

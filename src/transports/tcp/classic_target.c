@@ -32,7 +32,7 @@ struct classic_served {
 	struct cw_task start;
 	struct cw_io io;
 	struct cw_timer timer; /* stalled, idle, or refused long enough */
-	struct cw__stream stream;
+	struct cw__tcp_stream stream;
 	struct cw__input input;
 	enum stage stage;
 	struct cw__classic_header request;
@@ -67,7 +67,7 @@ static void end(struct classic_served *served)
 	if (served->io.loop)
 		tcp->host->ops->io_remove(&served->io);
 	tcp->host->ops->timer_stop(served->loop, &served->timer);
-	cw__stream_close(&served->stream);
+	cw__tcp_stream_close(&served->stream);
 	atomic_fetch_sub_explicit(&tcp->accepted, 1, memory_order_relaxed);
 	pthread_mutex_lock(&tcp->lock);
 	cw__list_remove(&served->link);
@@ -88,7 +88,7 @@ static int send_statuses(struct classic_served *served)
 	while (served->statuses_sent < served->statuses_end && !served->blocked) {
 		struct iovec place = { served->statuses + served->statuses_sent,
 				       served->statuses_end - served->statuses_sent };
-		int64_t moved = cw__stream_writev(&served->stream, &place, 1);
+		int64_t moved = cw__tcp_stream_writev(&served->stream, &place, 1);
 
 		if (moved == CW_ERR_AGAIN)
 			served->blocked = 1;
@@ -241,7 +241,7 @@ static void ready(struct cw_io *io, uint32_t events)
 	}
 	/* Our half is closed when the refusal is out, so that the peer sees it before it sees a reset. */
 	if (served->stage == STAGE_REFUSED && !served->statuses_end)
-		cw__stream_finish(&served->stream);
+		cw__tcp_stream_finish(&served->stream);
 	update(served);
 }
 
@@ -292,7 +292,7 @@ static void accept_one(struct cw__tcp *tcp, int fd)
 	served->io.fd = fd;
 	served->io.ready = ready;
 	served->timer.fire = timed_out;
-	served->stream = cw__stream_plain(fd);
+	served->stream = cw__tcp_stream_plain(fd);
 	atomic_fetch_add_explicit(&tcp->accepted, 1, memory_order_relaxed);
 	pthread_mutex_lock(&tcp->lock);
 	cw__list_push_back(&tcp->classic_served, &served->link);
@@ -401,7 +401,7 @@ void cw__classic_serve_close(struct cw__tcp *tcp)
 		if (served->io.loop)
 			host->io_remove(&served->io);
 		host->timer_stop(served->loop, &served->timer);
-		cw__stream_close(&served->stream);
+		cw__tcp_stream_close(&served->stream);
 		free_served(served);
 	}
 }

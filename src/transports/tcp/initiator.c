@@ -85,7 +85,7 @@ static void close_connection(struct cw__tcp_rail *rail)
 		cw__tcp_rail_host(rail)->io_remove(&rail->io);
 		rail->io.loop = NULL;
 	}
-	cw__stream_close(&rail->stream);
+	cw__tcp_stream_close(&rail->stream);
 	cw__input_reset(&rail->input);
 	rail->stage = RAIL_DOWN;
 	rail->blocked = 0;
@@ -157,7 +157,7 @@ static void rail_start(struct cw__tcp_rail *rail)
 	int status = cw__tcp_dial(rails->tcp, rails->peer->address, rails->peer->port, &fd);
 
 	if (!status) {
-		rail->stream = cw__stream_plain(fd);
+		rail->stream = cw__tcp_stream_plain(fd);
 		rail->number = atomic_fetch_add_explicit(&connection_numbers, 1, memory_order_relaxed) + 1;
 		rail->io.fd = fd;
 		rail->io.events = EPOLLOUT;
@@ -213,7 +213,7 @@ static int send_hello(struct cw__tcp_rail *rail)
 	if (!place.iov_len)
 		return CW_ERR_INTERNAL;
 	/* The buffer of a new socket holds more than a hello. */
-	return cw__stream_writev(&rail->stream, &place, 1) == (int64_t)place.iov_len ? CW_OK : CW_ERR_IO;
+	return cw__tcp_stream_writev(&rail->stream, &place, 1) == (int64_t)place.iov_len ? CW_OK : CW_ERR_IO;
 }
 
 /* Reads the welcome. CW_OK; ERR_AGAIN: not all there; else the connection is of no use. */

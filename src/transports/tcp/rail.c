@@ -274,7 +274,7 @@ int cw__tcp_rail_send(struct cw__tcp_rail *rail, int64_t *budget)
 			count += payload_places(rail, frame, frame->moved, places + count);
 		else if (frame->write)
 			count += filler_places(frame, places + count);
-		moved = cw__stream_writev(&rail->stream, places, count);
+		moved = cw__tcp_stream_writev(&rail->stream, places, count);
 		if (moved == CW_ERR_AGAIN) {
 			rail->blocked = 1;
 			return CW_OK;

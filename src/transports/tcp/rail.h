@@ -36,7 +36,7 @@ struct cw__tcp_rail {
 	enum cw__tcp_rail_stage stage;
 	struct cw_io io;
 	struct cw_timer timer; /* the next of: connecting takes too long, connect again, a frame's give_up */
-	struct cw__stream stream;
+	struct cw__tcp_stream stream;
 	struct cw__input input;
 	uint64_t deadline;  /* of connecting or greeting; when DOWN: when to connect again, or CW_FOREVER */
 	unsigned tries;     /* connections in a row that carried no answer */

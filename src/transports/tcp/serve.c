@@ -104,7 +104,7 @@ static void chunk_end(struct cw_host *host, struct cw__serving *serving, struct 
 }
 
 int64_t cw__serving_receive(struct cw_host *host, struct cw__serving *serving, struct cw__input *input,
-			    struct cw__stream *stream, int *refused_out)
+			    struct cw__tcp_stream *stream, int *refused_out)
 {
 	struct chunk chunk;
 	int64_t moved = chunk_begin(host, serving, &chunk);
@@ -117,7 +117,7 @@ int64_t cw__serving_receive(struct cw_host *host, struct cw__serving *serving, s
 	return moved;
 }
 
-int64_t cw__serving_send(struct cw_host *host, struct cw__serving *serving, struct cw__stream *stream,
+int64_t cw__serving_send(struct cw_host *host, struct cw__serving *serving, struct cw__tcp_stream *stream,
 			 const unsigned char *head, size_t head_length, int *refused_out)
 {
 	struct chunk chunk;
@@ -129,7 +129,7 @@ int64_t cw__serving_send(struct cw_host *host, struct cw__serving *serving, stru
 	if (moved)
 		return moved;
 	chunk.places[0] = (struct iovec){ (void *)(uintptr_t)head, head_length };
-	moved = cw__stream_writev(stream, chunk.places + !with_head, (int)chunk.count + with_head);
+	moved = cw__tcp_stream_writev(stream, chunk.places + !with_head, (int)chunk.count + with_head);
 	payload = moved > (int64_t)head_length ? (uint64_t)moved - head_length : 0;
 	chunk_end(host, serving, &chunk, payload, 1);
 	return moved;

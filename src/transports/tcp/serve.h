@@ -33,9 +33,9 @@ int cw__serving_check(struct cw_host *host, const struct cw__serving *serving);
 /* Each moves at most one chunk and returns the bytes moved (> 0), or a status: of the stream with *refused_out 0, of the memory with
  * *refused_out 1. */
 int64_t cw__serving_receive(struct cw_host *host, struct cw__serving *serving, struct cw__input *input,
-			    struct cw__stream *stream, int *refused_out);
+			    struct cw__tcp_stream *stream, int *refused_out);
 /* Sends what is left of head first; the result counts its bytes too. */
-int64_t cw__serving_send(struct cw_host *host, struct cw__serving *serving, struct cw__stream *stream,
+int64_t cw__serving_send(struct cw_host *host, struct cw__serving *serving, struct cw__tcp_stream *stream,
 			 const unsigned char *head, size_t head_length, int *refused_out);
 /* Moves nothing, but counts the crc. */
 int64_t cw__serving_hash(struct cw_host *host, struct cw__serving *serving, int *refused_out);

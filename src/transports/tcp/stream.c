@@ -18,43 +18,43 @@ static int64_t moved_or_status(ssize_t moved)
 	return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? CW_ERR_AGAIN : CW_ERR_IO;
 }
 
-static int64_t plain_readv(struct cw__stream *stream, const struct iovec *places, int count)
+static int64_t plain_readv(struct cw__tcp_stream *stream, const struct iovec *places, int count)
 {
 	struct msghdr message = { .msg_iov = (struct iovec *)(uintptr_t)places, .msg_iovlen = (size_t)count };
 
 	return moved_or_status(recvmsg(stream->fd, &message, MSG_DONTWAIT));
 }
 
-static int64_t plain_writev(struct cw__stream *stream, const struct iovec *places, int count)
+static int64_t plain_writev(struct cw__tcp_stream *stream, const struct iovec *places, int count)
 {
 	struct msghdr message = { .msg_iov = (struct iovec *)(uintptr_t)places, .msg_iovlen = (size_t)count };
 
 	return moved_or_status(sendmsg(stream->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL));
 }
 
-static void plain_finish(struct cw__stream *stream)
+static void plain_finish(struct cw__tcp_stream *stream)
 {
 	(void)shutdown(stream->fd, SHUT_WR);
 }
 
-static void plain_close(struct cw__stream *stream)
+static void plain_close(struct cw__tcp_stream *stream)
 {
 	close(stream->fd);
 }
 
-static const struct cw__stream_ops plain = {
+static const struct cw__tcp_stream_ops plain = {
 	.readv = plain_readv,
 	.writev = plain_writev,
 	.finish = plain_finish,
 	.close = plain_close,
 };
 
-struct cw__stream cw__stream_plain(int fd)
+struct cw__tcp_stream cw__tcp_stream_plain(int fd)
 {
-	return (struct cw__stream){ .ops = &plain, .fd = fd };
+	return (struct cw__tcp_stream){ .ops = &plain, .fd = fd };
 }
 
-void cw__stream_close(struct cw__stream *stream)
+void cw__tcp_stream_close(struct cw__tcp_stream *stream)
 {
 	if (stream->fd < 0)
 		return;
@@ -90,7 +90,7 @@ void cw__input_consume(struct cw__input *input, size_t length)
 	}
 }
 
-int64_t cw__input_fill(struct cw__input *input, struct cw__stream *stream)
+int64_t cw__input_fill(struct cw__input *input, struct cw__tcp_stream *stream)
 {
 	struct iovec place;
 	int64_t moved;
@@ -103,7 +103,7 @@ int64_t cw__input_fill(struct cw__input *input, struct cw__stream *stream)
 		input->at = 0;
 	}
 	place = (struct iovec){ input->data + input->end, input->capacity - input->end };
-	moved = cw__stream_readv(stream, &place, 1);
+	moved = cw__tcp_stream_readv(stream, &place, 1);
 	if (moved > 0) {
 		input->end += (size_t)moved;
 		input->dry = (size_t)moved < place.iov_len;
@@ -130,7 +130,7 @@ static int64_t place_buffered(struct cw__input *input, const struct iovec *place
 	return placed;
 }
 
-int64_t cw__input_place(struct cw__input *input, struct cw__stream *stream, const struct iovec *places, int count)
+int64_t cw__input_place(struct cw__input *input, struct cw__tcp_stream *stream, const struct iovec *places, int count)
 {
 	struct iovec all[CW__PLACES_MAX + 1];
 	size_t wanted = 0;
@@ -146,7 +146,7 @@ int64_t cw__input_place(struct cw__input *input, struct cw__stream *stream, cons
 	}
 	/* One call reads the rest of the payload and the header that follows it. */
 	all[count] = (struct iovec){ input->data, input->capacity };
-	moved = cw__stream_readv(stream, all, count + 1);
+	moved = cw__tcp_stream_readv(stream, all, count + 1);
 	input->dry = moved == CW_ERR_AGAIN;
 	if (moved <= 0)
 		return moved;
@@ -157,7 +157,7 @@ int64_t cw__input_place(struct cw__input *input, struct cw__stream *stream, cons
 	return (int64_t)wanted;
 }
 
-int64_t cw__input_drop(struct cw__input *input, struct cw__stream *stream, uint64_t length)
+int64_t cw__input_drop(struct cw__input *input, struct cw__tcp_stream *stream, uint64_t length)
 {
 	size_t dropped;
 

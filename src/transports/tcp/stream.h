@@ -11,42 +11,42 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-struct cw__stream;
+struct cw__tcp_stream;
 
-struct cw__stream_ops {
+struct cw__tcp_stream_ops {
 	/* Never block. Bytes moved (> 0), CW_ERR_AGAIN, CW_ERR_CLOSED (the other end is done; readv only) or CW_ERR_IO. */
-	int64_t (*readv)(struct cw__stream *stream, const struct iovec *places, int count);
-	int64_t (*writev)(struct cw__stream *stream, const struct iovec *places, int count);
+	int64_t (*readv)(struct cw__tcp_stream *stream, const struct iovec *places, int count);
+	int64_t (*writev)(struct cw__tcp_stream *stream, const struct iovec *places, int count);
 	/* Nothing more will be written; reading goes on. */
-	void (*finish)(struct cw__stream *stream);
-	void (*close)(struct cw__stream *stream);
+	void (*finish)(struct cw__tcp_stream *stream);
+	void (*close)(struct cw__tcp_stream *stream);
 };
 
-struct cw__stream {
-	const struct cw__stream_ops *ops;
+struct cw__tcp_stream {
+	const struct cw__tcp_stream_ops *ops;
 	int fd; /* -1 = closed */
 };
 
 /* A stream over a connected, non-blocking socket; owns fd from now on. */
-struct cw__stream cw__stream_plain(int fd);
+struct cw__tcp_stream cw__tcp_stream_plain(int fd);
 
-static inline int64_t cw__stream_readv(struct cw__stream *stream, const struct iovec *places, int count)
+static inline int64_t cw__tcp_stream_readv(struct cw__tcp_stream *stream, const struct iovec *places, int count)
 {
 	return stream->ops->readv(stream, places, count);
 }
 
-static inline int64_t cw__stream_writev(struct cw__stream *stream, const struct iovec *places, int count)
+static inline int64_t cw__tcp_stream_writev(struct cw__tcp_stream *stream, const struct iovec *places, int count)
 {
 	return stream->ops->writev(stream, places, count);
 }
 
-static inline void cw__stream_finish(struct cw__stream *stream)
+static inline void cw__tcp_stream_finish(struct cw__tcp_stream *stream)
 {
 	stream->ops->finish(stream);
 }
 
 /* Does nothing when it is closed already. */
-void cw__stream_close(struct cw__stream *stream);
+void cw__tcp_stream_close(struct cw__tcp_stream *stream);
 
 /* The read buffer of a connection. Bytes [at, end) wait to be parsed. */
 struct cw__input {
@@ -74,14 +74,14 @@ static inline const unsigned char *cw__input_bytes(const struct cw__input *input
 void cw__input_consume(struct cw__input *input, size_t length);
 
 /* Reads more into the buffer: bytes added, or a status as for readv. CW_ERR_AGAIN without a system call when dry. */
-int64_t cw__input_fill(struct cw__input *input, struct cw__stream *stream);
+int64_t cw__input_fill(struct cw__input *input, struct cw__tcp_stream *stream);
 
 /* Reads payload into count places (at most CW__PLACES_MAX): from the buffer if it holds any, else from the stream, with what comes behind
  * the payload going to the buffer. Returns the bytes placed (> 0) or a status as for readv. */
 #define CW__PLACES_MAX 256
-int64_t cw__input_place(struct cw__input *input, struct cw__stream *stream, const struct iovec *places, int count);
+int64_t cw__input_place(struct cw__input *input, struct cw__tcp_stream *stream, const struct iovec *places, int count);
 
 /* Reads and drops up to length bytes: bytes dropped (> 0) or a status. */
-int64_t cw__input_drop(struct cw__input *input, struct cw__stream *stream, uint64_t length);
+int64_t cw__input_drop(struct cw__input *input, struct cw__tcp_stream *stream, uint64_t length);
 
 #endif

@@ -32,7 +32,7 @@ struct served {
 	struct cw_loop *loop;
 	struct cw_io io;
 	struct cw_timer stall;
-	struct cw__stream stream;
+	struct cw__tcp_stream stream;
 	struct cw__input input;
 
 	unsigned char instance[CW__INSTANCE_BYTES]; /* of the initiator */
@@ -104,7 +104,7 @@ static void end(struct served *served)
 		served->io.loop = NULL;
 	}
 	host->timer_stop(served->loop, &served->stall);
-	cw__stream_close(&served->stream);
+	cw__tcp_stream_close(&served->stream);
 	atomic_fetch_sub_explicit(&tcp->accepted, 1, memory_order_relaxed);
 
 	pthread_mutex_lock(&tcp->lock);
@@ -189,7 +189,7 @@ static int send_answers(struct served *served, int64_t *budget)
 	while (served->answers_sent < served->answers_end && !served->blocked) {
 		struct iovec place = { served->answers + served->answers_sent,
 				       served->answers_end - served->answers_sent };
-		int64_t moved = cw__stream_writev(&served->stream, &place, 1);
+		int64_t moved = cw__tcp_stream_writev(&served->stream, &place, 1);
 
 		if (moved == CW_ERR_AGAIN)
 			served->blocked = 1;
@@ -542,12 +542,12 @@ static size_t encode_welcome(struct cw__tcp *tcp, int status, void *out, size_t 
 static void refuse(struct cw__tcp *tcp, int fd, int status)
 {
 	unsigned char bytes[1024];
-	struct cw__stream stream = cw__stream_plain(fd);
+	struct cw__tcp_stream stream = cw__tcp_stream_plain(fd);
 	struct iovec place = { bytes, encode_welcome(tcp, status, bytes, sizeof(bytes)) };
 
 	if (place.iov_len)
-		(void)cw__stream_writev(&stream, &place, 1);
-	cw__stream_close(&stream);
+		(void)cw__tcp_stream_writev(&stream, &place, 1);
+	cw__tcp_stream_close(&stream);
 }
 
 /* The connection it replaces has ended: answers the hello and serves. */
@@ -599,7 +599,7 @@ static struct served *new_served(struct cw__tcp *tcp, struct cw_loop *loop, int 
 	served->io.fd = fd;
 	served->io.ready = ready;
 	served->stall.fire = stalled;
-	served->stream = cw__stream_plain(fd);
+	served->stream = cw__tcp_stream_plain(fd);
 	served->number = hello->connection;
 	memcpy(served->instance, hello->instance, CW__INSTANCE_BYTES);
 	served->end_task.run = run_end;
@@ -689,7 +689,7 @@ void cw__tcp_serve_close(struct cw__tcp *tcp)
 			if (served->io.loop)
 				tcp->host->ops->io_remove(&served->io);
 			tcp->host->ops->timer_stop(served->loop, &served->stall);
-			cw__stream_close(&served->stream);
+			cw__tcp_stream_close(&served->stream);
 		}
 		free_served(served);
 	}
