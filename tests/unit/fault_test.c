@@ -87,7 +87,8 @@ struct worker {
 	struct cw_queue *queue;
 	uint64_t random, left;
 	struct counts counts;
-	char wrong[400]; /* the first thing that was */
+	char failure[200]; /* the first, for the eye */
+	char wrong[400];   /* the first thing that was */
 };
 
 static struct world {
@@ -286,6 +287,8 @@ static void check_state(struct worker *worker, const struct slot *slot, const st
 	worker->counts.fenced += result->remote == CW_REMOTE_FENCED;
 	worker->counts.unknown += result->remote == CW_REMOTE_UNKNOWN;
 	worker->counts.not_quiet += !result->local_quiet;
+	if (result->state == CW_BATCH_FAILED && !*worker->failure)
+		snprintf(worker->failure, sizeof(worker->failure), "%+.3f ms: %.150s", ((double)result->ended_ns-(double)slot->deadline)/1e6, result->text);
 	if (result->state < CW_BATCH_COMPLETED)
 		wrong(worker, "an event for a batch that runs");
 	if (result->ended_ns > slot->deadline + GRACE + LATE)
@@ -554,6 +557,9 @@ static void random_batches(void **state)
 		      (unsigned long long)sum.states[CW_BATCH_TIMED_OUT], (unsigned long long)sum.fenced,
 		      (unsigned long long)sum.unknown, (unsigned long long)sum.not_quiet,
 		      (unsigned long long)stats.slices_retried);
+	for (unsigned i = 0; i < THREADS; i++)
+		if (*w.workers[i].failure)
+			print_message("%s\n", w.workers[i].failure);
 	for (unsigned i = 0; i < THREADS; i++)
 		if (*w.workers[i].wrong)
 			fail_msg("%s: %s", w.row->name, w.workers[i].wrong);
