@@ -207,8 +207,10 @@ static void import_ended(struct cw__remote *remote, unsigned part, int status, v
 {
 	remote->import_state[part] = status ? CW__IMPORT_FAILED : CW__IMPORT_READY;
 	remote->imports[part] = status ? NULL : import;
+	if (status == CW_ERR_STALE_REGION) /* it went between the answer and the import: no way is left */
+		remote->import_stale = 1;
 	if (--remote->importing == 0)
-		resolved(remote, CW_OK);
+		resolved(remote, remote->import_stale ? CW_ERR_STALE_REGION : CW_OK);
 }
 
 void cw__host_import_done(struct cw_import *token, int status, void *import)
@@ -261,12 +263,12 @@ static void import_all(struct cw__remote *remote, const struct cw__region_record
 				import_one(remote, part, record->transports[i].blob, record->transports[i].length);
 	}
 	if (--remote->importing == 0)
-		resolved(remote, CW_OK);
+		resolved(remote, remote->import_stale ? CW_ERR_STALE_REGION : CW_OK);
 }
 
 static void answered(void *arg, int status, const void *body, size_t length)
 {
-	struct cw__remote *remote = arg, *twin;
+	struct cw__remote *remote = arg;
 	struct cw__region_record record;
 
 	if (!status)
