@@ -258,14 +258,9 @@ int cw__loop_turn(struct cw_loop *loop)
 	any |= run_events(loop);
 	any |= run_timers(loop);
 	any |= run_transports(loop);
-	if (atomic_exchange_explicit(&loop->scan_wanted, 0, memory_order_acq_rel)) {
+	if (atomic_exchange_explicit(&loop->scan_wanted, 0, memory_order_acq_rel))
 		scan(loop);
-		any = 1;
-	}
 	any |= run_copies(loop);
-	/* A driver blocks in epoll_wait, and what it waits for may be what we just handled in its place. */
-	if (any && atomic_load_explicit(&loop->blocking_driver, memory_order_acquire))
-		cw__loop_kick(loop);
 	return any;
 }
 
