@@ -512,6 +512,14 @@ static void block(struct cw_loop *loop, _Atomic uint32_t *word, uint32_t mask, u
 	atomic_fetch_sub_explicit(&loop->futex_waiters, 1, memory_order_seq_cst);
 }
 
+/* One of the waiting callers may block in epoll_wait as the driver, while another thread drove the loop to here. */
+void cw__loop_wake(struct cw_loop *loop, _Atomic uint32_t *word)
+{
+	cw__futex_wake_all(word);
+	if (atomic_load_explicit(&loop->blocking_driver, memory_order_seq_cst))
+		cw__loop_kick(loop);
+}
+
 int cw__loop_wait(struct cw_loop *loop, _Atomic uint32_t *word, uint32_t mask, uint64_t until)
 {
 	int done = (atomic_load_explicit(word, memory_order_acquire) & mask) != 0;
