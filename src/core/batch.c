@@ -407,12 +407,8 @@ static void publish(struct cw_batch *batch)
 	pthread_mutex_unlock(&batch->lock);
 	count_end(batch, state);
 	before = atomic_exchange_explicit(&batch->word, (uint32_t)state | CW__BATCH_TERMINAL, memory_order_seq_cst);
-	if (before & CW__BATCH_WAITED) {
-		cw__futex_wake_all(&batch->word);
-		if (atomic_load_explicit(&batch->loop->blocking_driver, memory_order_acquire) &&
-		    cw__loop_current() != batch->loop)
-			cw__loop_kick(batch->loop);
-	}
+	if (before & CW__BATCH_WAITED)
+		cw__loop_tell(batch->loop, &batch->word);
 	if (atomic_load_explicit(&batch->timer_used, memory_order_relaxed))
 		touch_timer(batch);
 	if (batch->queue)

@@ -134,7 +134,7 @@ static void finish(struct question *question)
 		cw__remote_put(question->target);
 	question->target = NULL;
 	if (atomic_fetch_or_explicit(&question->answered, 1, memory_order_seq_cst) & CW__BATCH_WAITED)
-		cw__futex_wake_all(&question->answered);
+		cw__loop_tell(question->segment->loop, &question->answered);
 	question_put(question);
 }
 

@@ -127,7 +127,7 @@ static void opening_ended(struct cw_segment *segment, int status, const char *te
 	segment->open_status = status;
 	snprintf(segment->open_text, sizeof(segment->open_text), "%s", text ? text : "");
 	if (atomic_fetch_or_explicit(&segment->opened, 1, memory_order_seq_cst) & CW__BATCH_WAITED)
-		cw__futex_wake_all(&segment->opened);
+		cw__loop_tell(segment->loop, &segment->opened);
 }
 
 static void fill_peer(struct cw_segment *segment, const struct cw__link_info *info)
