@@ -104,6 +104,21 @@ static void expect_completed(struct pair *pair, const struct cw_request *request
 		fail_msg("batch: %s", result.text);
 }
 
+static uint64_t bytes_served(struct pair *pair)
+{
+	struct cw_engine_stats stats = { .size = sizeof(stats) };
+
+	assert_int_equal(cw_engine_stats_get(pair->far, &stats), CW_OK);
+	return stats.bytes_served;
+}
+
+/* Until the target has moved something more. */
+static void wait_for_bytes(struct pair *pair, uint64_t before)
+{
+	while (bytes_served(pair) == before)
+		;
+}
+
 static void test_sizes(void **state)
 {
 	static const uint64_t sizes[] = { 1, 3, 4095, 4096, 4097, 65537, 1048576, 1048577, 16777213, 67108864 };
@@ -211,13 +226,13 @@ static void test_revoke_while_written(void **state)
 	struct cw_batch_result result = { .size = sizeof(result) };
 	struct cw_request requests[16];
 	struct cw_batch *batch;
+	uint64_t served = bytes_served(&pair);
 
 	(void)state;
 	for (size_t i = 0; i < 16; i++)
 		requests[i] = plain(&pair, CW_OP_WRITE, 0, MEMORY);
 	assert_int_equal(cw_batch_submit(pair.near, requests, 16, &options, &batch), CW_OK);
-	while (!((volatile unsigned char *)pair.remote)[1])
-		;
+	wait_for_bytes(&pair, served);
 	assert_int_equal(cw_region_revoke(pair.remote_region, 0, 0, WAIT), CW_OK);
 	memset(pair.remote, 0x5a, MEMORY);
 	assert_int_equal(cw_batch_wait(batch, WAIT), CW_OK);
@@ -239,13 +254,13 @@ static void test_cancel_large_write(void **state)
 		struct cw_batch_options options = CW_BATCH_OPTIONS_INIT;
 		struct cw_batch_result result = { .size = sizeof(result) };
 		struct cw_request request = plain(&pair, CW_OP_WRITE, 0, MEMORY);
+		uint64_t served = bytes_served(&pair);
 		struct cw_batch *batch;
 
 		memset(pair.remote, 0, MEMORY);
 		assert_int_equal(cw_batch_submit(pair.near, &request, 1, &options, &batch), CW_OK);
 		if (round % 2)
-			while (!((volatile unsigned char *)pair.remote)[1])
-				;
+			wait_for_bytes(&pair, served);
 		assert_int_equal(cw_batch_cancel(batch), CW_OK);
 		assert_int_equal(cw_batch_wait(batch, WAIT), CW_OK);
 		assert_int_equal(cw_batch_result_get(batch, &result), CW_OK);
