@@ -13,6 +13,7 @@
 #include <causeway/causeway.h>
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -204,6 +205,13 @@ static void pair_close(struct pair *pair)
 	munmap(pair->local, pair->length);
 }
 
+/* What the application of the target does between its own accesses to memory and those of peers has to order them; here
+ * one thread is both applications. Taking the target's turn once is enough. */
+static void other_side(const struct pair *pair)
+{
+	assert_int_equal(cw_engine_progress(pair->target), CW_OK);
+}
+
 static void granted_memory_is_copied_once(void **state)
 {
 	struct pair pair = pair_open(3 * MIB);
@@ -237,12 +245,15 @@ static void ordinary_memory_is_only_read(void **state)
 	region_register(pair.target, remote, 8 * MIB, CW_ACCESS_REMOTE);
 	fill(pair.local, 8 * MIB, 3);
 	expect_completed(move(pair.initiator, pair.segment, CW_OP_WRITE, pair.local, (uintptr_t)remote, 8 * MIB));
+	other_side(&pair);
 	expect_filled(remote, 8 * MIB, 3);
 	fill(remote, 8 * MIB, 4);
+	other_side(&pair);
 	expect_completed(move(pair.initiator, pair.segment, CW_OP_READ, pair.local, (uintptr_t)remote, 8 * MIB));
 	expect_filled(pair.local, 8 * MIB, 4);
 	fill(pair.local, 1, 9);
 	expect_completed(move(pair.initiator, pair.segment, CW_OP_WRITE, pair.local, (uintptr_t)remote + 77, 1));
+	other_side(&pair);
 	assert_int_equal(remote[77], pair.local[0]);
 	step = path(pair.segment, pair.local, (uintptr_t)remote, CW_OP_WRITE);
 	assert_string_equal(step.checks, "target cpu: bounds, rights, key, generation");
@@ -275,6 +286,7 @@ static void scattered_pages_find_their_places(void **state)
 		request.local = (struct cw_vec){ (uintptr_t)pair.local, PAGE, 0, PAGES, from, 32, 0 };
 		request.remote = (struct cw_vec){ (uintptr_t)remotes[kind], PAGE, 0, PAGES, to, 32, 0 };
 		expect_completed(run(pair.initiator, &request, 0));
+		other_side(&pair);
 		for (uint32_t i = 0; i < PAGES; i++)
 			assert_memory_equal(remotes[kind] + to[i] * PAGE, pair.local + from[i] * PAGE, PAGE);
 		memset(pair.local, 0, 2 * PAGES * PAGE);
@@ -390,28 +402,62 @@ struct offer {
 	uint64_t granted, plain;
 };
 
-static struct child child_start(void (*main_of_child)(int in, int out))
+/* What a child does; main() finds it by its name. */
+static void target_main(int in, int out);
+static void initiator_main(int in, int out);
+static void forbidden_main(int in, int out);
+
+static const struct {
+	const char *name;
+	void (*run)(int in, int out);
+} roles[] = { { "target", target_main }, { "initiator", initiator_main }, { "forbidden", forbidden_main } };
+
+/* This program again, in a role, with a pipe each way as descriptors 3 and 4. */
+static struct child child_start(const char *role)
 {
 	int to[2], from[2];
 	struct child child = { 0 };
 
-	assert_int_equal(pipe(to), 0);
-	assert_int_equal(pipe(from), 0);
+	assert_int_equal(pipe2(to, O_CLOEXEC), 0);
+	assert_int_equal(pipe2(from, O_CLOEXEC), 0);
 	child.pid = fork();
 	assert_true(child.pid >= 0);
 	if (!child.pid) {
-		close(to[1]);
-		close(from[0]);
-		alarm(60);
-		setenv("CMOCKA_TEST_ABORT", "1", 1); /* a failure ends the child, not only its test */
-		main_of_child(to[0], from[1]);
-		_exit(0);
+		int in = fcntl(to[0], F_DUPFD, 10), out = fcntl(from[1], F_DUPFD, 10);
+
+		dup2(in, 3);
+		dup2(out, 4);
+		close(in);
+		close(out);
+		execl("/proc/self/exe", "shm_test", role, (char *)NULL);
+		_exit(127);
 	}
 	close(to[0]);
 	close(from[1]);
 	child.to = to[1];
 	child.from = from[0];
 	return child;
+}
+
+static int play(const char *role)
+{
+	alarm(60);
+	for (size_t i = 0; i < sizeof(roles) / sizeof(roles[0]); i++)
+		if (!strcmp(roles[i].name, role)) {
+			roles[i].run(3, 4);
+			return 0;
+		}
+	return 126;
+}
+
+/* Returns when every thread of it has stopped. */
+static void child_stop(const struct child *child)
+{
+	int status;
+
+	kill(child->pid, SIGSTOP);
+	assert_int_equal(waitpid(child->pid, &status, WUNTRACED), child->pid);
+	assert_true(WIFSTOPPED(status));
 }
 
 static void child_send(int fd, const void *data, size_t length)
@@ -468,7 +514,7 @@ static void target_main(int in, int out)
 
 static void another_process_is_read_and_written(void **state)
 {
-	struct child child = child_start(target_main);
+	struct child child = child_start("target");
 	struct offer offer;
 	struct cw_engine *engine;
 	struct cw_segment *segment;
@@ -503,7 +549,7 @@ static void another_process_is_read_and_written(void **state)
 static void a_killed_target_ends_its_batches(void **state)
 {
 	enum { BATCHES = 64 };
-	struct child child = child_start(target_main);
+	struct child child = child_start("target");
 	struct offer offer;
 	struct cw_engine *engine;
 	struct cw_segment *segment;
@@ -542,7 +588,7 @@ static void a_killed_target_ends_its_batches(void **state)
 /* A stopped target cannot say that it is quiet; what it may still do is fenced by the deadline. */
 static void a_canceled_write_to_a_stopped_target_is_fenced(void **state)
 {
-	struct child child = child_start(target_main);
+	struct child child = child_start("target");
 	struct cw_batch_options options = CW_BATCH_OPTIONS_INIT;
 	struct cw_batch_result result = { .size = sizeof(result) };
 	struct offer offer;
@@ -560,7 +606,7 @@ static void a_canceled_write_to_a_stopped_target_is_fenced(void **state)
 	segment = segment_open(engine, offer.name);
 	fill(local, CHILD_BYTES, 21);
 	expect_completed(move(engine, segment, CW_OP_WRITE, local, offer.plain, CHILD_BYTES));
-	kill(child.pid, SIGSTOP);
+	child_stop(&child);
 	memset(local, 0xee, CHILD_BYTES);
 	request.segment = segment;
 	request.local = range((uintptr_t)local, CHILD_BYTES);
@@ -620,10 +666,9 @@ struct owner {
 	struct child child;
 };
 
-/* The child is started first: an engine does not survive a fork. */
 static struct owner owner_start(int granted)
 {
-	struct owner owner = { .child = child_start(initiator_main) };
+	struct owner owner = { .child = child_start("initiator") };
 	struct offer offer = { 0 };
 	char byte;
 
@@ -679,7 +724,7 @@ static void a_stopped_peer_holds_its_grant_until_it_answers(void **state)
 	struct owner owner = owner_start(1);
 
 	(void)state;
-	kill(owner.child.pid, SIGSTOP);
+	child_stop(&owner.child);
 	assert_int_equal(cw_region_revoke(owner.region, 0, 0, 300 * CW__MS), CW_ERR_BUSY);
 	assert_int_equal(cw_region_revoke(owner.region, 0, 0, 300 * CW__MS), CW_ERR_BUSY);
 	kill(owner.child.pid, SIGCONT);
@@ -694,7 +739,7 @@ static void a_killed_peer_gives_its_grant_back(void **state)
 	struct owner owner = owner_start(1);
 
 	(void)state;
-	kill(owner.child.pid, SIGSTOP);
+	child_stop(&owner.child);
 	assert_int_equal(cw_region_revoke(owner.region, 0, 0, 200 * CW__MS), CW_ERR_BUSY);
 	kill(owner.child.pid, SIGKILL);
 	assert_int_equal(cw_region_revoke(owner.region, 0, 0, LIMIT), CW_OK);
@@ -748,7 +793,7 @@ static void forbidden_main(int in, int out)
 
 static void a_kernel_that_forbids_attach_is_named_in_the_report(void **state)
 {
-	struct child child = child_start(forbidden_main);
+	struct child child = child_start("forbidden");
 	int status = child_end(&child, 0);
 
 	(void)state;
@@ -757,7 +802,7 @@ static void a_kernel_that_forbids_attach_is_named_in_the_report(void **state)
 	assert_int_equal(status, 0);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(granted_memory_is_copied_once),
@@ -777,5 +822,5 @@ int main(void)
 		cmocka_unit_test(a_kernel_that_forbids_attach_is_named_in_the_report),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return argc == 2 ? play(argv[1]) : cmocka_run_group_tests(tests, NULL, NULL);
 }
