@@ -23,7 +23,10 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <util/clock.h>
@@ -390,6 +393,111 @@ static void nothing_is_left_behind(void **state)
 	assert_int_equal(count_lines("/proc/self/maps", "memfd:"), maps);
 }
 
+/* ------------------------------------------------------------------------------------- broken sessions */
+
+static int abstract_name(int fd, struct sockaddr_un *address)
+{
+	socklen_t length = sizeof(*address);
+
+	memset(address, 0, sizeof(*address));
+	return !getpeername(fd, (struct sockaddr *)address, &length) && address->sun_family == AF_UNIX &&
+	       !strncmp(address->sun_path + 1, "causeway-", 9);
+}
+
+/* Cuts every session that an engine of this process has opened; returns how many. */
+static unsigned cut_sessions(void)
+{
+	struct sockaddr_un address;
+	unsigned count = 0;
+
+	for (int fd = 3; fd < 256; fd++)
+		if (abstract_name(fd, &address)) {
+			shutdown(fd, SHUT_RD);
+			count++;
+		}
+	return count;
+}
+
+/* What was granted is given back, what was sent is proved quiet, and then it goes on: never a wrong byte. */
+static void a_lost_session_is_opened_again(void **state)
+{
+	struct pair pair = pair_open(8 * MIB);
+	struct cw_region *region;
+	unsigned char *plain = memory(8 * MIB), *granted = allocate(pair.target, 8 * MIB, CW_ACCESS_REMOTE, &region);
+	unsigned completed = 0;
+
+	(void)state;
+	region_register(pair.target, plain, 8 * MIB, CW_ACCESS_REMOTE);
+	for (unsigned round = 0; round < 12; round++) {
+		struct cw_request request = { .segment = pair.segment, .op = CW_OP_WRITE };
+		unsigned char *there = round & 1 ? plain : granted;
+		struct cw_batch *batch;
+
+		other_side(&pair);
+		fill(pair.local, 8 * MIB, round);
+		request.local = range((uintptr_t)pair.local, 8 * MIB);
+		request.remote = range((uintptr_t)there, 8 * MIB);
+		assert_int_equal(cw_batch_submit(pair.initiator, &request, 1, NULL, &batch), CW_OK);
+		if (round)
+			cut_sessions();
+		assert_int_equal(cw_batch_wait(batch, LIMIT), CW_OK);
+		if (cw_batch_poll(batch) == CW_BATCH_COMPLETED) {
+			other_side(&pair);
+			expect_filled(there, 8 * MIB, round);
+			completed++;
+		}
+		cw_batch_release(batch);
+	}
+	assert_true(completed > 0);
+	fill(pair.local, 8 * MIB, 77);
+	expect_completed(move(pair.initiator, pair.segment, CW_OP_WRITE, pair.local, (uintptr_t)granted, 8 * MIB));
+	expect_completed(move(pair.initiator, pair.segment, CW_OP_WRITE, pair.local, (uintptr_t)plain, 8 * MIB));
+	assert_int_equal(cut_sessions(), 1);
+	assert_int_equal(cw_memory_free(region), CW_OK);
+	assert_int_equal(count_lines("/proc/self/maps", "memfd:"), 0);
+	pair_close(&pair);
+	munmap(plain, 8 * MIB);
+}
+
+/* What a stranger of the same user sends is refused, counted, and disturbs nobody. */
+static void malformed_messages_are_refused(void **state)
+{
+	static const unsigned char rows[][24] = {
+		{ 1 },               /* of another length than it says */
+		{ 24, 0, 0, 0, 5 },  /* DROP before HELLO */
+		{ 24, 0, 0, 0, 99 }, /* of no known type */
+	};
+	struct pair pair = pair_open(MIB);
+	struct cw_engine_stats before = { .size = sizeof(before) }, after = { .size = sizeof(after) };
+	struct sockaddr_un address;
+	struct cw_region *region;
+	unsigned char *granted = allocate(pair.target, MIB, CW_ACCESS_REMOTE, &region), byte;
+	socklen_t length;
+	int session = 0;
+
+	(void)state;
+	expect_completed(move(pair.initiator, pair.segment, CW_OP_WRITE, pair.local, (uintptr_t)granted, MIB));
+	while (session < 256 && !abstract_name(session, &address))
+		session++;
+	length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + strlen(address.sun_path + 1));
+	assert_int_equal(cw_engine_stats_get(pair.target, &before), CW_OK);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+		struct timeval patience = { 10, 0 };
+
+		assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)), 0);
+		assert_int_equal(connect(fd, (struct sockaddr *)&address, length), 0);
+		assert_int_equal(send(fd, rows[i], sizeof(rows[i]), MSG_NOSIGNAL), sizeof(rows[i]));
+		assert_int_equal(recv(fd, &byte, 1, 0), 0); /* the end, not a timeout */
+		close(fd);
+	}
+	assert_int_equal(cw_engine_stats_get(pair.target, &after), CW_OK);
+	assert_int_equal(after.protocol_errors - before.protocol_errors, sizeof(rows) / sizeof(rows[0]));
+	expect_completed(move(pair.initiator, pair.segment, CW_OP_READ, pair.local, (uintptr_t)granted, MIB));
+	assert_int_equal(cw_memory_free(region), CW_OK);
+	pair_close(&pair);
+}
+
 /* -------------------------------------------------------------------------------- an engine in a child */
 
 struct child {
@@ -406,11 +514,15 @@ struct offer {
 static void target_main(int in, int out);
 static void initiator_main(int in, int out);
 static void forbidden_main(int in, int out);
+static void stranger_main(int in, int out);
 
 static const struct {
 	const char *name;
 	void (*run)(int in, int out);
-} roles[] = { { "target", target_main }, { "initiator", initiator_main }, { "forbidden", forbidden_main } };
+} roles[] = { { "target", target_main },
+	      { "initiator", initiator_main },
+	      { "forbidden", forbidden_main },
+	      { "stranger", stranger_main } };
 
 /* This program again, in a role, with a pipe each way as descriptors 3 and 4. */
 static struct child child_start(const char *role)
@@ -770,6 +882,7 @@ static void forbidden_main(int in, int out)
 {
 	struct pair pair;
 	struct cw_region *region;
+	struct cw_segment *any;
 	unsigned char *granted, *plain = memory(MIB);
 	struct cw_path_step step;
 
@@ -787,6 +900,12 @@ static void forbidden_main(int in, int out)
 		    CW_BATCH_FAILED)
 			_exit(3);
 	}
+	if (cw_segment_open(pair.initiator, cw_engine_name(pair.target), NULL, &any))
+		_exit(4);
+	fill(pair.local, MIB, 31);
+	expect_completed(move(pair.initiator, any, CW_OP_WRITE, pair.local, (uintptr_t)plain, MIB));
+	expect_filled(plain, MIB, 31);
+	cw_segment_close(any);
 	pair_close(&pair);
 	child_send(out, "k", 1);
 }
@@ -802,6 +921,39 @@ static void a_kernel_that_forbids_attach_is_named_in_the_report(void **state)
 	assert_int_equal(status, 0);
 }
 
+/* Another user's engine: not to be had by shm, whatever the kernel would allow us. */
+static void stranger_main(int in, int out)
+{
+	if (setgid(65534) || setuid(65534))
+		_exit(77);
+	target_main(in, out);
+}
+
+static void another_user_is_not_served(void **state)
+{
+	struct child child;
+	struct offer offer;
+	struct cw_engine *engine;
+	struct cw_segment *segment;
+	unsigned char *local = memory(MIB);
+
+	(void)state;
+	if (geteuid() != 0)
+		skip(); /* only root can become somebody else */
+	child = child_start("stranger");
+	child_receive(child.from, &offer, sizeof(offer));
+	engine = engine_open();
+	region_register(engine, local, MIB, CW_ACCESS_LOCAL);
+	segment = segment_open(engine, offer.name);
+	assert_int_equal(move(engine, segment, CW_OP_READ, local, offer.granted, MIB).state, CW_BATCH_FAILED);
+	assert_int_equal(move(engine, segment, CW_OP_WRITE, local, offer.plain, MIB).state, CW_BATCH_FAILED);
+	assert_non_null(strstr(path(segment, local, offer.plain, CW_OP_READ).why, "another user"));
+	cw_segment_close(segment);
+	cw_engine_close(engine);
+	assert_int_equal(child_end(&child, 0), 0);
+	munmap(local, MIB);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -812,6 +964,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(pulled_writes_are_checked_by_the_target),
 		cmocka_unit_test(revoked_memory_is_stale_and_unmapped),
 		cmocka_unit_test(nothing_is_left_behind),
+		cmocka_unit_test(a_lost_session_is_opened_again),
+		cmocka_unit_test(malformed_messages_are_refused),
 		cmocka_unit_test(another_process_is_read_and_written),
 		cmocka_unit_test(a_killed_target_ends_its_batches),
 		cmocka_unit_test(a_canceled_write_to_a_stopped_target_is_fenced),
@@ -820,6 +974,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_stopped_peer_holds_its_grant_until_it_answers),
 		cmocka_unit_test(a_killed_peer_gives_its_grant_back),
 		cmocka_unit_test(a_kernel_that_forbids_attach_is_named_in_the_report),
+		cmocka_unit_test(another_user_is_not_served),
 	};
 
 	return argc == 2 ? play(argv[1]) : cmocka_run_group_tests(tests, NULL, NULL);
