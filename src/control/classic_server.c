@@ -11,7 +11,7 @@
 static int classic_answer(struct cw__connection *connection, enum cw__classic_type type, char *json, size_t length)
 {
 	size_t size = json ? cw__classic_encode(type, json, length, NULL, 0) : 0;
-	unsigned char *room = size ? cw__stream_room(&connection->stream, size) : NULL;
+	unsigned char *room = size ? cw__control_stream_room(&connection->stream, size) : NULL;
 
 	if (room)
 		cw__classic_encode(type, json, length, room, size);
@@ -77,7 +77,7 @@ static int answer_connection(struct cw__connection *connection, const struct cw_
 /* The whole request is here. */
 static int classic_request(struct cw__connection *connection)
 {
-	const unsigned char *body = cw__stream_data(&connection->stream) + CW__CLASSIC_LENGTH_BYTES;
+	const unsigned char *body = cw__control_stream_data(&connection->stream) + CW__CLASSIC_LENGTH_BYTES;
 	size_t length = connection->wanted - CW__CLASSIC_LENGTH_BYTES;
 	struct cw__classic_frame frame;
 	char why[120];
@@ -103,7 +103,8 @@ int cw__classic_begin(struct cw__connection *connection)
 {
 	size_t length;
 
-	if (cw__classic_length_decode(cw__stream_data(&connection->stream), connection->control->classic_max, &length))
+	if (cw__classic_length_decode(cw__control_stream_data(&connection->stream), connection->control->classic_max,
+				      &length))
 		return cw__connection_bad(connection, "classic message of impossible length");
 	connection->wanted = CW__CLASSIC_LENGTH_BYTES + length;
 	connection->parse = classic_request;

@@ -28,8 +28,9 @@ struct cw__buffer {
 	size_t start, end, capacity;
 };
 
-/* A non-blocking socket with a buffer for each direction. Its owner calls fill, send and flush from io.ready and then update. */
-struct cw__stream {
+/* A non-blocking socket with a buffer for each direction. Its owner calls fill, send and flush from io.ready and then
+ * update. */
+struct cw__control_stream {
 	struct cw_io io; /* fd -1 = closed */
 	struct cw_host *host;
 	struct cw__buffer in, out;
@@ -38,44 +39,45 @@ struct cw__stream {
 };
 
 /* Watches fd for `reading` and for a connect to end. The stream owns fd from now on, also on failure. */
-int cw__stream_open(struct cw__stream *stream, struct cw_host *host, struct cw_loop *loop, int fd,
-		    void (*ready)(struct cw_io *io, uint32_t events));
-/* Closes the socket; the buffers stay readable until cw__stream_free(). Both may be called twice. */
-void cw__stream_close(struct cw__stream *stream);
-void cw__stream_free(struct cw__stream *stream);
+int cw__control_stream_open(struct cw__control_stream *stream, struct cw_host *host, struct cw_loop *loop, int fd,
+			    void (*ready)(struct cw_io *io, uint32_t events));
+/* Closes the socket; the buffers stay readable until cw__control_stream_free(). Both may be called twice. */
+void cw__control_stream_close(struct cw__control_stream *stream);
+void cw__control_stream_free(struct cw__control_stream *stream);
 /* Gives the socket away: it is no longer watched. */
-int cw__stream_release(struct cw__stream *stream);
+int cw__control_stream_release(struct cw__control_stream *stream);
 
-static inline size_t cw__stream_held(const struct cw__stream *stream)
+static inline size_t cw__control_stream_held(const struct cw__control_stream *stream)
 {
 	return stream->in.end - stream->in.start;
 }
 
-static inline const unsigned char *cw__stream_data(const struct cw__stream *stream)
+static inline const unsigned char *cw__control_stream_data(const struct cw__control_stream *stream)
 {
 	return stream->in.data + stream->in.start;
 }
 
-static inline size_t cw__stream_unsent(const struct cw__stream *stream)
+static inline size_t cw__control_stream_unsent(const struct cw__control_stream *stream)
 {
 	return stream->out.end - stream->out.start;
 }
 
-/* Reads until the input holds `until` bytes, or no more is there, or this turn's share is used up. The end of the stream (ERR_CLOSED)
- * and failures (ERR_IO, see errno; ERR_NO_MEMORY) are reported only when nothing came before them. */
-int cw__stream_fill(struct cw__stream *stream, size_t until);
-void cw__stream_consume(struct cw__stream *stream, size_t length);
+/* Reads until the input holds `until` bytes, or no more is there, or this turn's share is used up. The end of the
+ * stream (ERR_CLOSED) and failures (ERR_IO, see errno; ERR_NO_MEMORY) are reported only when nothing came before them.
+ */
+int cw__control_stream_fill(struct cw__control_stream *stream, size_t until);
+void cw__control_stream_consume(struct cw__control_stream *stream, size_t length);
 /* Reads and drops what is there: CW_OK, ERR_CLOSED at the end, ERR_IO. */
-int cw__stream_drain(struct cw__stream *stream);
+int cw__control_stream_drain(struct cw__control_stream *stream);
 /* Room for length bytes of output, to be filled by the caller; they count as written. NULL = no memory. */
-unsigned char *cw__stream_room(struct cw__stream *stream, size_t length);
-int cw__stream_write(struct cw__stream *stream, const void *data, size_t length);
+unsigned char *cw__control_stream_room(struct cw__control_stream *stream, size_t length);
+int cw__control_stream_write(struct cw__control_stream *stream, const void *data, size_t length);
 /* Takes back the last length bytes of room, before any flush. */
-void cw__stream_unwrite(struct cw__stream *stream, size_t length);
+void cw__control_stream_unwrite(struct cw__control_stream *stream, size_t length);
 /* Sends what the socket takes, up to this turn's share. ERR_IO: the connection is broken, see errno. */
-int cw__stream_flush(struct cw__stream *stream);
+int cw__control_stream_flush(struct cw__control_stream *stream);
 /* Watches for what the stream needs now. */
-int cw__stream_update(struct cw__stream *stream);
+int cw__control_stream_update(struct cw__control_stream *stream);
 
 /* ------------------------------------------------------------------------------------ socket.c */
 
@@ -91,15 +93,16 @@ struct cw__target {
 };
 
 int cw__target_set(struct cw__target *target, const struct sockaddr *address, socklen_t length);
-/* Appends what "host:port" stands for. numeric: never asks a name server (and so never blocks). Returns the new count. */
+/* Appends what "host:port" stands for. numeric: never asks a name server (and so never blocks). Returns the new count.
+ */
 size_t cw__targets_resolve(const char *text, int numeric, struct cw__target *targets, size_t count);
 /* The numeric address of the other end, for messages. */
-void cw__socket_peer(int fd, char *text, size_t size);
-void cw__socket_nodelay(int fd);
+void cw__control_socket_peer(int fd, char *text, size_t size);
+void cw__control_socket_nodelay(int fd);
 /* The kernel ends the connection when the peer is silent on the network for timeout ns. */
-void cw__socket_keepalive(int fd, uint64_t timeout);
+void cw__control_socket_keepalive(int fd, uint64_t timeout);
 /* A bound, listening, non-blocking socket; *why_out gets a line on failure. */
-int cw__socket_listen(struct cw_host *host, int *fd_out, uint16_t *port_out, const char **why_out);
+int cw__control_socket_listen(struct cw_host *host, int *fd_out, uint16_t *port_out, const char **why_out);
 
 /* ---------------------------------------------------------------------------------- target side */
 
@@ -127,11 +130,12 @@ struct cw__control {
 
 /* An accepted connection. */
 struct cw__connection {
-	struct cw__stream stream;
+	struct cw__control_stream stream;
 	struct cw__control *control;
 	struct cw__list node, unidentified_node, initiator_node;
 	struct cw_timer deadline;
-	/* Looks at the `wanted` bytes (at least) that the input holds and consumes them. A status other than CW_OK closes. */
+	/* Looks at the `wanted` bytes (at least) that the input holds and consumes them. A status other than CW_OK
+	 * closes. */
 	int (*parse)(struct cw__connection *connection);
 	size_t wanted;
 	size_t ahead;    /* read up to so many bytes even if fewer are wanted */
@@ -163,7 +167,7 @@ int cw__initiator_alive(struct cw__control *control, const unsigned char *instan
 
 /* One connection outwards: connects, sends one message, collects one reply. Embedded in its owner. */
 struct cw__dial {
-	struct cw__stream stream;
+	struct cw__control_stream stream;
 	struct cw__list node; /* the owner's */
 	void *owner;          /* the owner's */
 	struct cw__target target;
@@ -171,12 +175,13 @@ struct cw__dial {
 	int connected;
 	size_t reply_max, wanted;
 	int error; /* errno behind a failure, or 0 */
-	/* Once, on the loop; may free the dial. CW_OK: the whole reply is in the stream. ERR_CONNECT, ERR_PEER_DOWN (connected, but no reply came),
-	 * ERR_PROTOCOL (a bad length), ERR_NO_MEMORY. */
+	/* Once, on the loop; may free the dial. CW_OK: the whole reply is in the stream. ERR_CONNECT, ERR_PEER_DOWN
+	 * (connected, but no reply came), ERR_PROTOCOL (a bad length), ERR_NO_MEMORY. */
 	void (*done)(struct cw__dial *dial, int status);
 };
 
-/* Copies request. On failure done is not called, and the dial is stopped. target, native, reply_max and done are set. */
+/* Copies request. On failure done is not called, and the dial is stopped. target, native, reply_max and done are set.
+ */
 int cw__dial_start(struct cw__dial *dial, struct cw_host *host, struct cw_loop *loop, const void *request,
 		   size_t length);
 void cw__dial_stop(struct cw__dial *dial);
@@ -231,7 +236,7 @@ struct cw__link {
 	struct cw__welcome welcome;
 	struct cw__link_info info;
 
-	struct cw__stream stream;                     /* the native connection */
+	struct cw__control_stream stream;             /* the native connection */
 	uint64_t sequence;                            /* of the last request */
 	struct cw__list pending[CW__PENDING_BUCKETS]; /* cw__pending.node, by sequence */
 	struct cw__list spare;                        /* cw__pending.node: to be used again */

@@ -8,7 +8,7 @@
 
 void cw__dial_stop(struct cw__dial *dial)
 {
-	cw__stream_free(&dial->stream);
+	cw__control_stream_free(&dial->stream);
 }
 
 const char *cw__dial_reason(const struct cw__dial *dial, int status)
@@ -56,7 +56,7 @@ static int dial_connected(struct cw__dial *dial)
 /* The prefix is here: how long is the whole? */
 static int dial_measure(struct cw__dial *dial)
 {
-	const unsigned char *prefix = cw__stream_data(&dial->stream);
+	const unsigned char *prefix = cw__control_stream_data(&dial->stream);
 	size_t rest;
 	int status;
 
@@ -73,13 +73,13 @@ static int dial_measure(struct cw__dial *dial)
 static int dial_read(struct cw__dial *dial)
 {
 	size_t prefix = dial->native ? CW__PREFIX_BYTES : CW__CLASSIC_LENGTH_BYTES;
-	int status = cw__stream_fill(&dial->stream, dial->wanted);
+	int status = cw__control_stream_fill(&dial->stream, dial->wanted);
 
 	if (status == CW_ERR_IO)
 		dial->error = errno;
 	if (status)
 		return status == CW_ERR_NO_MEMORY ? status : CW_ERR_PEER_DOWN;
-	if (cw__stream_held(&dial->stream) < dial->wanted)
+	if (cw__control_stream_held(&dial->stream) < dial->wanted)
 		return CW_ERR_AGAIN;
 	if (dial->wanted > prefix)
 		return CW_OK;
@@ -95,14 +95,14 @@ static void dial_ready(struct cw_io *io, uint32_t events)
 	(void)events;
 	if (!dial->connected)
 		status = dial_connected(dial);
-	if (!status && cw__stream_flush(&dial->stream)) {
+	if (!status && cw__control_stream_flush(&dial->stream)) {
 		dial->error = errno;
 		status = CW_ERR_PEER_DOWN;
 	}
 	if (!status)
 		status = dial_read(dial);
 	if (status == CW_ERR_AGAIN) {
-		status = cw__stream_update(&dial->stream);
+		status = cw__control_stream_update(&dial->stream);
 		if (!status)
 			return;
 		dial->error = errno;
@@ -120,16 +120,16 @@ int cw__dial_start(struct cw__dial *dial, struct cw_host *host, struct cw_loop *
 		dial->error = errno;
 		return CW_ERR_CONNECT;
 	}
-	cw__socket_nodelay(fd);
+	cw__control_socket_nodelay(fd);
 	if (connect(fd, (const struct sockaddr *)&target->address, target->length) && errno != EINPROGRESS) {
 		dial->error = errno;
 		close(fd);
 		return CW_ERR_CONNECT;
 	}
 	dial->wanted = dial->native ? CW__PREFIX_BYTES : CW__CLASSIC_LENGTH_BYTES;
-	status = cw__stream_open(&dial->stream, host, loop, fd, dial_ready);
+	status = cw__control_stream_open(&dial->stream, host, loop, fd, dial_ready);
 	if (!status)
-		status = cw__stream_write(&dial->stream, request, length);
+		status = cw__control_stream_write(&dial->stream, request, length);
 	if (status)
 		cw__dial_stop(dial);
 	return status;
@@ -138,7 +138,7 @@ int cw__dial_start(struct cw__dial *dial, struct cw_host *host, struct cw_loop *
 int cw__dial_classic_reply(const struct cw__dial *dial, enum cw__classic_type type, const char **json_out,
 			   size_t *length_out)
 {
-	const unsigned char *body = cw__stream_data(&dial->stream) + CW__CLASSIC_LENGTH_BYTES;
+	const unsigned char *body = cw__control_stream_data(&dial->stream) + CW__CLASSIC_LENGTH_BYTES;
 	struct cw__classic_frame frame;
 
 	if (cw__classic_body_decode(body, dial->wanted - CW__CLASSIC_LENGTH_BYTES, &frame) || frame.type != type)

@@ -2,7 +2,8 @@
 /*
  * How a peer is reached. All its addresses race, a little apart; the first that gives its classic descriptor wins. When
  * the descriptor announces the native protocol, the advertised addresses race again with a hello, the one that answered
- * ahead of the rest. request.c takes over the greeted connection. There is no automatic reconnection: the core says when.
+ * ahead of the rest. request.c takes over the greeted connection. There is no automatic reconnection: the core says
+ * when.
  */
 #include <control/control.h>
 #include <errno.h>
@@ -23,7 +24,7 @@ static void link_free(struct cw__link *link)
 	pthread_mutex_lock(&link->control->lock);
 	cw__list_remove(&link->node);
 	pthread_mutex_unlock(&link->control->lock);
-	cw__stream_free(&link->stream);
+	cw__control_stream_free(&link->stream);
 	cw__requests_free(link);
 	if (link->described)
 		cw__descriptor_free(&link->descriptor);
@@ -185,14 +186,14 @@ static int welcome_take(struct cw__link *link, struct cw__dial *dial)
 	struct cw__welcome welcome;
 	int status;
 
-	if (cw__welcome_decode(cw__stream_data(&dial->stream), dial->wanted, &welcome)) {
+	if (cw__welcome_decode(cw__control_stream_data(&dial->stream), dial->wanted, &welcome)) {
 		failure_note(link, CW_ERR_PROTOCOL, &dial->target, "malformed welcome");
 		return CW_ERR_PROTOCOL;
 	}
 	status = welcome_check(link, dial, &welcome);
 	if (status)
 		return status;
-	status = cw__link_adopt(link, cw__stream_release(&dial->stream));
+	status = cw__link_adopt(link, cw__control_stream_release(&dial->stream));
 	if (status) {
 		failure_note(link, status, &dial->target, "%s", cw_strerror(status));
 		return status;
@@ -480,7 +481,7 @@ void cw__link_lost(struct cw__link *link, int status, const char *why)
 {
 	char text[200];
 
-	cw__stream_close(&link->stream);
+	cw__control_stream_close(&link->stream);
 	link->phase = CW__LINK_DOWN;
 	cw__requests_end(link, status);
 	if (link->closed)

@@ -44,7 +44,7 @@ void cw__connection_close(struct cw__connection *connection)
 	}
 	cw__list_remove(&connection->node);
 	control->connection_count--;
-	cw__stream_free(&connection->stream);
+	cw__control_stream_free(&connection->stream);
 	free(connection);
 }
 
@@ -53,7 +53,7 @@ int cw__connection_bad(struct cw__connection *connection, const char *what)
 	struct cw_host *host = connection->control->host;
 	char who[80];
 
-	cw__socket_peer(connection->stream.io.fd, who, sizeof(who));
+	cw__control_socket_peer(connection->stream.io.fd, who, sizeof(who));
 	host->ops->protocol_error(host, who, what);
 	return CW_ERR_PROTOCOL;
 }
@@ -61,7 +61,7 @@ int cw__connection_bad(struct cw__connection *connection, const char *what)
 void cw__connection_finish(struct cw__connection *connection)
 {
 	struct cw__control *control = connection->control;
-	size_t unsent = cw__stream_unsent(&connection->stream);
+	size_t unsent = cw__control_stream_unsent(&connection->stream);
 
 	/* A large answer gets a second for each MiB on top: a slow network is no offence. */
 	cw__connection_identified(connection);
@@ -78,14 +78,14 @@ static void connection_late(struct cw_timer *timer)
 /* Parses what is there; `again` stays set when more could be parsed than one turn's share. */
 static int connection_parse(struct cw__connection *connection)
 {
-	struct cw__stream *stream = &connection->stream;
+	struct cw__control_stream *stream = &connection->stream;
 	int status;
 
 	stream->again = 0;
 	for (unsigned i = 0; i < PARSES_PER_TURN; i++) {
-		if (connection->finishing || cw__stream_held(stream) < connection->wanted)
+		if (connection->finishing || cw__control_stream_held(stream) < connection->wanted)
 			return CW_OK;
-		if (cw__stream_unsent(stream) > CW__REPLIES_MAX)
+		if (cw__control_stream_unsent(stream) > CW__REPLIES_MAX)
 			return CW_OK;
 		status = connection->parse(connection);
 		if (status || connection->handed_over)
@@ -97,35 +97,35 @@ static int connection_parse(struct cw__connection *connection)
 
 static int connection_input(struct cw__connection *connection)
 {
-	struct cw__stream *stream = &connection->stream;
+	struct cw__control_stream *stream = &connection->stream;
 	size_t until = connection->wanted > connection->ahead ? connection->wanted : connection->ahead;
 
 	if (connection->half_closed)
-		return cw__stream_drain(stream);
+		return cw__control_stream_drain(stream);
 	if (connection->finishing || !stream->reading)
 		return CW_OK;
-	return cw__stream_fill(stream, until);
+	return cw__control_stream_fill(stream, until);
 }
 
 /* Sends, shuts down when all is said, and asks for the events needed next. */
 static int connection_output(struct cw__connection *connection)
 {
-	struct cw__stream *stream = &connection->stream;
-	int crowded = cw__stream_unsent(stream) > CW__REPLIES_MAX, status = cw__stream_flush(stream);
+	struct cw__control_stream *stream = &connection->stream;
+	int crowded = cw__control_stream_unsent(stream) > CW__REPLIES_MAX, status = cw__control_stream_flush(stream);
 
 	if (status)
 		return status;
-	if (connection->finishing && !cw__stream_unsent(stream) && !connection->half_closed) {
+	if (connection->finishing && !cw__control_stream_unsent(stream) && !connection->half_closed) {
 		if (shutdown(stream->io.fd, SHUT_WR))
 			return CW_ERR_IO;
 		connection->half_closed = 1;
 	}
 	/* Whole requests may wait in the input since the output was full: no event of the socket tells of them. */
-	if (crowded && cw__stream_unsent(stream) <= CW__REPLIES_MAX)
+	if (crowded && cw__control_stream_unsent(stream) <= CW__REPLIES_MAX)
 		stream->again = 1;
 	stream->reading =
-		connection->finishing ? connection->half_closed : cw__stream_unsent(stream) <= CW__REPLIES_MAX;
-	return cw__stream_update(stream);
+		connection->finishing ? connection->half_closed : cw__control_stream_unsent(stream) <= CW__REPLIES_MAX;
+	return cw__control_stream_update(stream);
 }
 
 static void connection_ready(struct cw_io *io, uint32_t events)
@@ -154,7 +154,7 @@ void cw__connection_push(struct cw__connection *connection)
 /* The first 8 bytes are here. */
 static int connection_identify(struct cw__connection *connection)
 {
-	const unsigned char *first = cw__stream_data(&connection->stream);
+	const unsigned char *first = cw__control_stream_data(&connection->stream);
 
 	if (!memcmp(first, CW__MAGIC_CONTROL, CW__MAGIC_BYTES) || !memcmp(first, CW__MAGIC_DATA, CW__MAGIC_BYTES))
 		return cw__native_begin(connection);
@@ -197,8 +197,8 @@ static void connection_start(struct cw__control *control, int fd)
 	control->connection_count++;
 	control->unidentified_count++;
 	connection->stream.reading = 1;
-	cw__socket_nodelay(fd);
-	if (cw__stream_open(&connection->stream, control->host, control->loop, fd, connection_ready)) {
+	cw__control_socket_nodelay(fd);
+	if (cw__control_stream_open(&connection->stream, control->host, control->loop, fd, connection_ready)) {
 		cw__connection_close(connection);
 		return;
 	}
@@ -277,7 +277,7 @@ static int control_open(struct cw_host *host, struct cw__control **control_out, 
 		*why_out = "out of memory";
 		return CW_ERR_NO_MEMORY;
 	}
-	status = cw__socket_listen(host, &control->listener.fd, port_out, why_out);
+	status = cw__control_socket_listen(host, &control->listener.fd, port_out, why_out);
 	if (status) {
 		free(control);
 		return status;

@@ -68,10 +68,11 @@ static int data_begin(struct cw__connection *connection)
 		if (!handover)
 			return CW_ERR_NO_MEMORY;
 	}
-	fd = cw__stream_release(&connection->stream);
+	fd = cw__control_stream_release(&connection->stream);
 	connection->handed_over = 1;
 	if (!handover) {
-		status = data_accept(control, loop, fd, cw__stream_data(&connection->stream), connection->wanted);
+		status = data_accept(control, loop, fd, cw__control_stream_data(&connection->stream),
+				     connection->wanted);
 		if (status)
 			close(fd);
 		return status;
@@ -81,7 +82,7 @@ static int data_begin(struct cw__connection *connection)
 	handover->loop = loop;
 	handover->fd = fd;
 	handover->length = connection->wanted;
-	memcpy(handover->first, cw__stream_data(&connection->stream), connection->wanted);
+	memcpy(handover->first, cw__control_stream_data(&connection->stream), connection->wanted);
 	pthread_mutex_lock(&control->lock);
 	cw__list_push_back(&control->handovers, &handover->node);
 	pthread_mutex_unlock(&control->lock);
@@ -97,7 +98,7 @@ static int frame_write(struct cw__connection *connection, uint16_t type, uint64_
 	struct cw__control_header header = {
 		.type = type, .length = (uint32_t)length, .sequence = sequence, .status = status
 	};
-	unsigned char *room = cw__stream_room(&connection->stream, CW__CONTROL_HEADER_BYTES + length);
+	unsigned char *room = cw__control_stream_room(&connection->stream, CW__CONTROL_HEADER_BYTES + length);
 
 	if (!room)
 		return CW_ERR_NO_MEMORY;
@@ -190,7 +191,7 @@ static int frame_serve(struct cw__connection *connection, uint16_t type, const v
 static int frame_parse(struct cw__connection *connection)
 {
 	struct cw_host *host = connection->control->host;
-	const unsigned char *data = cw__stream_data(&connection->stream);
+	const unsigned char *data = cw__control_stream_data(&connection->stream);
 	struct cw__control_header header;
 	struct cw_blob reply = { 0 };
 	int status, answer = CW_OK;
@@ -200,7 +201,7 @@ static int frame_parse(struct cw__connection *connection)
 	if (header.type == CW__CONTROL_BYE)
 		return CW_ERR_CLOSED;
 	connection->wanted = CW__CONTROL_HEADER_BYTES + (size_t)header.length;
-	if (cw__stream_held(&connection->stream) < connection->wanted)
+	if (cw__control_stream_held(&connection->stream) < connection->wanted)
 		return CW_OK;
 	status = frame_serve(connection, header.type, data + CW__CONTROL_HEADER_BYTES, header.length, &answer, &reply);
 	if (status == CW_ERR_PROTOCOL) {
@@ -210,7 +211,7 @@ static int frame_parse(struct cw__connection *connection)
 			answer = CW_ERR_LIMIT;
 		status = frame_write(connection, header.type | CW__CONTROL_REPLY, header.sequence, answer, reply.data,
 				     answer ? 0 : reply.length);
-		cw__stream_consume(&connection->stream, connection->wanted);
+		cw__control_stream_consume(&connection->stream, connection->wanted);
 		connection->wanted = CW__CONTROL_HEADER_BYTES;
 	}
 	host->ops->blob_free(&reply);
@@ -223,7 +224,7 @@ static int welcome_write(struct cw__connection *connection, const struct cw__hel
 {
 	struct cw_host *host = connection->control->host;
 	struct cw__welcome welcome = { 0 };
-	unsigned char *room = cw__stream_room(&connection->stream, CW__WELCOME_MAX);
+	unsigned char *room = cw__control_stream_room(&connection->stream, CW__WELCOME_MAX);
 	size_t length;
 
 	if (!room)
@@ -236,7 +237,7 @@ static int welcome_write(struct cw__connection *connection, const struct cw__hel
 	if (refusal || hello->data_connection)
 		welcome.transport_count = 0;
 	length = cw__welcome_encode(&welcome, room, CW__WELCOME_MAX);
-	cw__stream_unwrite(&connection->stream, CW__WELCOME_MAX - length);
+	cw__control_stream_unwrite(&connection->stream, CW__WELCOME_MAX - length);
 	return length ? CW_OK : CW_ERR_INTERNAL;
 }
 
@@ -263,7 +264,7 @@ static int hello_parse(struct cw__connection *connection)
 	struct cw__hello hello;
 	int status, refusal;
 
-	if (cw__hello_decode(cw__stream_data(&connection->stream), connection->wanted, &hello))
+	if (cw__hello_decode(cw__control_stream_data(&connection->stream), connection->wanted, &hello))
 		return cw__connection_bad(connection, "malformed hello");
 	refusal = hello_check(control, &hello);
 	if (!refusal && hello.data_connection)
@@ -276,12 +277,12 @@ static int hello_parse(struct cw__connection *connection)
 		return CW_OK;
 	}
 	memcpy(connection->instance, hello.instance, CW__INSTANCE_BYTES);
-	cw__stream_consume(&connection->stream, connection->wanted);
+	cw__control_stream_consume(&connection->stream, connection->wanted);
 	connection->wanted = CW__CONTROL_HEADER_BYTES;
 	connection->ahead = AHEAD_BYTES;
 	connection->parse = frame_parse;
 	cw__connection_identified(connection);
-	cw__socket_keepalive(connection->stream.io.fd, control->peer_timeout);
+	cw__control_socket_keepalive(connection->stream.io.fd, control->peer_timeout);
 	pthread_mutex_lock(&control->lock);
 	cw__list_push_back(&control->initiators, &connection->initiator_node);
 	pthread_mutex_unlock(&control->lock);
@@ -293,7 +294,7 @@ static int prefix_parse(struct cw__connection *connection)
 {
 	size_t rest;
 
-	if (cw__prefix_decode(cw__stream_data(&connection->stream), CW__HELLO_MAX, &rest))
+	if (cw__prefix_decode(cw__control_stream_data(&connection->stream), CW__HELLO_MAX, &rest))
 		return cw__connection_bad(connection, "hello of impossible length");
 	connection->wanted = CW__PREFIX_BYTES + rest;
 	connection->parse = hello_parse;
@@ -332,7 +333,7 @@ void cw__native_gone(struct cw_task *task)
 		{
 			struct cw__connection *connection = cw__container(node, struct cw__connection, initiator_node);
 
-			if (cw__stream_unsent(&connection->stream) > PUSHES_MAX ||
+			if (cw__control_stream_unsent(&connection->stream) > PUSHES_MAX ||
 			    frame_write(connection, CW__CONTROL_REGION_GONE, 0, CW_OK, body, sizeof(body)))
 				cw__connection_close(connection);
 			else
@@ -387,7 +388,7 @@ void cw__native_forget(struct cw__control *control)
 		struct cw__connection *connection = cw__container(node, struct cw__connection, initiator_node);
 
 		if (!frame_write(connection, CW__CONTROL_BYE, 0, CW_OK, NULL, 0))
-			cw__stream_flush(&connection->stream);
+			cw__control_stream_flush(&connection->stream);
 	}
 	while ((at = cw__list_pop(&control->gone)))
 		free(cw__container(at, struct cw__gone, node));

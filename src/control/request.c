@@ -139,39 +139,39 @@ static int link_bad(struct cw__link *link, const char *what)
 /* One whole frame. CW_OK: go on. ERR_AGAIN: more bytes are needed. Else the link is lost or closed. */
 static int frame_take(struct cw__link *link)
 {
-	struct cw__stream *stream = &link->stream;
+	struct cw__control_stream *stream = &link->stream;
 	struct cw__control_header header;
 	const unsigned char *body;
 	const char *bad;
 
-	if (cw__stream_held(stream) < CW__CONTROL_HEADER_BYTES)
+	if (cw__control_stream_held(stream) < CW__CONTROL_HEADER_BYTES)
 		return CW_ERR_AGAIN;
-	if (cw__control_header_decode(cw__stream_data(stream), &header))
+	if (cw__control_header_decode(cw__control_stream_data(stream), &header))
 		return link_bad(link, "malformed header of a control frame");
-	if (cw__stream_held(stream) < CW__CONTROL_HEADER_BYTES + (size_t)header.length)
+	if (cw__control_stream_held(stream) < CW__CONTROL_HEADER_BYTES + (size_t)header.length)
 		return CW_ERR_AGAIN;
 	if (header.type == CW__CONTROL_BYE) {
 		cw__link_lost(link, CW_ERR_PEER_DOWN, "it said goodbye");
 		return CW_ERR_PEER_DOWN;
 	}
-	body = cw__stream_data(stream) + CW__CONTROL_HEADER_BYTES;
+	body = cw__control_stream_data(stream) + CW__CONTROL_HEADER_BYTES;
 	bad = header.type & CW__CONTROL_REPLY ? reply_take(link, &header, body) : push_take(link, &header, body);
 	if (link->closed)
 		return CW_ERR_CLOSED;
 	if (bad)
 		return link_bad(link, bad);
-	cw__stream_consume(stream, CW__CONTROL_HEADER_BYTES + (size_t)header.length);
+	cw__control_stream_consume(stream, CW__CONTROL_HEADER_BYTES + (size_t)header.length);
 	return CW_OK;
 }
 
 /* How much to read: the frame that has begun, or ahead. */
-static size_t frame_until(const struct cw__stream *stream)
+static size_t frame_until(const struct cw__control_stream *stream)
 {
 	struct cw__control_header header;
 	size_t whole;
 
-	if (cw__stream_held(stream) < CW__CONTROL_HEADER_BYTES ||
-	    cw__control_header_decode(cw__stream_data(stream), &header))
+	if (cw__control_stream_held(stream) < CW__CONTROL_HEADER_BYTES ||
+	    cw__control_header_decode(cw__control_stream_data(stream), &header))
 		return AHEAD_BYTES;
 	whole = CW__CONTROL_HEADER_BYTES + (size_t)header.length;
 	return whole > AHEAD_BYTES ? whole : AHEAD_BYTES;
@@ -179,13 +179,13 @@ static size_t frame_until(const struct cw__stream *stream)
 
 static void link_serve(struct cw__link *link)
 {
-	struct cw__stream *stream = &link->stream;
-	int status = cw__stream_flush(stream);
+	struct cw__control_stream *stream = &link->stream;
+	int status = cw__control_stream_flush(stream);
 	char why[120], cause[80];
 
 	stream->again = 0;
 	if (!status)
-		status = cw__stream_fill(stream, frame_until(stream));
+		status = cw__control_stream_fill(stream, frame_until(stream));
 	if (status) {
 		const char *text = status == CW_ERR_IO       ? strerror_r(errno, cause, sizeof(cause))
 				   : status == CW_ERR_CLOSED ? "it closed the connection"
@@ -203,7 +203,7 @@ static void link_serve(struct cw__link *link)
 			return;
 	}
 	stream->again = !status;
-	if (cw__stream_update(stream))
+	if (cw__control_stream_update(stream))
 		cw__link_lost(link, CW_ERR_PEER_DOWN, "the connection cannot be watched");
 }
 
@@ -219,10 +219,10 @@ static void link_ready(struct cw_io *io, uint32_t events)
 
 int cw__link_adopt(struct cw__link *link, int fd)
 {
-	cw__stream_free(&link->stream);
-	link->stream = (struct cw__stream){ .reading = 1 };
-	cw__socket_keepalive(fd, link->control->peer_timeout);
-	return cw__stream_open(&link->stream, link->host, link->loop, fd, link_ready);
+	cw__control_stream_free(&link->stream);
+	link->stream = (struct cw__control_stream){ .reading = 1 };
+	cw__control_socket_keepalive(fd, link->control->peer_timeout);
+	return cw__control_stream_open(&link->stream, link->host, link->loop, fd, link_ready);
 }
 
 /* ----------------------------------------------------------------------------------- native requests */
@@ -230,7 +230,7 @@ int cw__link_adopt(struct cw__link *link, int fd)
 static int frame_write(struct cw__link *link, uint16_t type, uint64_t sequence, const void *body, size_t length)
 {
 	struct cw__control_header header = { .type = type, .length = (uint32_t)length, .sequence = sequence };
-	unsigned char *room = cw__stream_room(&link->stream, CW__CONTROL_HEADER_BYTES + length);
+	unsigned char *room = cw__control_stream_room(&link->stream, CW__CONTROL_HEADER_BYTES + length);
 
 	if (!room)
 		return CW_ERR_NO_MEMORY;
@@ -262,7 +262,7 @@ int cw__link_request(struct cw__link *link, uint16_t type, const void *body, siz
 		return CW_ERR_UNSUPPORTED;
 	if (length > CW__CONTROL_BODY_MAX)
 		return CW_ERR_LIMIT;
-	if (cw__stream_unsent(&link->stream) > CW__REQUESTS_MAX)
+	if (cw__control_stream_unsent(&link->stream) > CW__REQUESTS_MAX)
 		return CW_ERR_NO_MEMORY;
 	pending = pending_new(link);
 	if (!pending)
@@ -279,18 +279,18 @@ int cw__link_request(struct cw__link *link, uint16_t type, const void *body, siz
 	pending->timer.fire = pending_late;
 	cw__list_push_back(&link->pending[pending->sequence % CW__PENDING_BUCKETS], &pending->node);
 	host->ops->timer_set(link->loop, &pending->timer, cw__after(host->ops->now(), timeout));
-	/* Of a broken connection the loop hears at once, and that answers this request: the caller must not be called back
-	 * from here. */
-	if (!cw__stream_flush(&link->stream))
-		cw__stream_update(&link->stream);
+	/* Of a broken connection the loop hears at once, and that answers this request: the caller must not be called
+	 * back from here. */
+	if (!cw__control_stream_flush(&link->stream))
+		cw__control_stream_update(&link->stream);
 	return CW_OK;
 }
 
 void cw__link_goodbye(struct cw__link *link)
 {
 	if (link->stream.host && link->stream.io.fd >= 0 && !frame_write(link, CW__CONTROL_BYE, 0, NULL, 0))
-		cw__stream_flush(&link->stream);
-	cw__stream_close(&link->stream);
+		cw__control_stream_flush(&link->stream);
+	cw__control_stream_close(&link->stream);
 }
 
 /* ---------------------------------------------------------------------------------- classic requests */

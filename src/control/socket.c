@@ -66,7 +66,7 @@ size_t cw__targets_resolve(const char *text, int numeric, struct cw__target *tar
 	return count;
 }
 
-void cw__socket_peer(int fd, char *text, size_t size)
+void cw__control_socket_peer(int fd, char *text, size_t size)
 {
 	struct sockaddr_storage address;
 	socklen_t length = sizeof(address);
@@ -79,7 +79,7 @@ void cw__socket_peer(int fd, char *text, size_t size)
 		snprintf(text, size, "%s", target.text);
 }
 
-void cw__socket_nodelay(int fd)
+void cw__control_socket_nodelay(int fd)
 {
 	int on = 1;
 
@@ -87,7 +87,7 @@ void cw__socket_nodelay(int fd)
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 }
 
-void cw__socket_keepalive(int fd, uint64_t timeout)
+void cw__control_socket_keepalive(int fd, uint64_t timeout)
 {
 	unsigned milliseconds = (unsigned)(timeout / CW__MS);
 	int on = 1, idle = (int)(milliseconds / 2000), interval = (int)(milliseconds / 5000), count = 5;
@@ -126,8 +126,9 @@ static int listen_once(const struct addrinfo *at, uint16_t port)
 	} else {
 		((struct sockaddr_in *)&address)->sin_port = htons(port);
 	}
-	/* Lets a restarted engine take its port back from connections in TIME_WAIT; a second listener is still refused. Set after
-	 * bind when the kernel chooses, or it could choose a port that another engine has bound and not yet listens on. */
+	/* Lets a restarted engine take its port back from connections in TIME_WAIT; a second listener is still refused.
+	 * Set after bind when the kernel chooses, or it could choose a port that another engine has bound and not yet
+	 * listens on. */
 	if (port && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)))
 		goto fail;
 	if (bind(fd, (struct sockaddr *)&address, at->ai_addrlen))
@@ -190,7 +191,7 @@ static int listen_place(struct cw_host *host, char *name, size_t size, unsigned 
 	return CW_OK;
 }
 
-int cw__socket_listen(struct cw_host *host, int *fd_out, uint16_t *port_out, const char **why_out)
+int cw__control_socket_listen(struct cw_host *host, int *fd_out, uint16_t *port_out, const char **why_out)
 {
 	struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *found = NULL;
 	struct sockaddr_storage address;

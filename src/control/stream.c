@@ -59,8 +59,8 @@ static void buffer_consume(struct cw__buffer *buffer, size_t length)
 		buffer_free(buffer);
 }
 
-int cw__stream_open(struct cw__stream *stream, struct cw_host *host, struct cw_loop *loop, int fd,
-		    void (*ready)(struct cw_io *io, uint32_t events))
+int cw__control_stream_open(struct cw__control_stream *stream, struct cw_host *host, struct cw_loop *loop, int fd,
+			    void (*ready)(struct cw_io *io, uint32_t events))
 {
 	int status;
 
@@ -75,7 +75,7 @@ int cw__stream_open(struct cw__stream *stream, struct cw_host *host, struct cw_l
 	return status;
 }
 
-int cw__stream_release(struct cw__stream *stream)
+int cw__control_stream_release(struct cw__control_stream *stream)
 {
 	int fd = stream->io.fd;
 
@@ -85,25 +85,25 @@ int cw__stream_release(struct cw__stream *stream)
 	return fd;
 }
 
-void cw__stream_close(struct cw__stream *stream)
+void cw__control_stream_close(struct cw__control_stream *stream)
 {
-	int fd = stream->host ? cw__stream_release(stream) : -1;
+	int fd = stream->host ? cw__control_stream_release(stream) : -1;
 
 	if (fd >= 0)
 		close(fd);
 }
 
-void cw__stream_free(struct cw__stream *stream)
+void cw__control_stream_free(struct cw__control_stream *stream)
 {
-	cw__stream_close(stream);
+	cw__control_stream_close(stream);
 	buffer_free(&stream->in);
 	buffer_free(&stream->out);
 }
 
 /* How much to ask for: all that is wanted, but at most as much again as is already there. */
-static size_t fill_step(const struct cw__stream *stream, size_t until)
+static size_t fill_step(const struct cw__control_stream *stream, size_t until)
 {
-	size_t held = cw__stream_held(stream), step = until - held;
+	size_t held = cw__control_stream_held(stream), step = until - held;
 	size_t most = held < FIRST_BYTES ? FIRST_BYTES : held;
 
 	if (most > TURN_BYTES)
@@ -111,11 +111,11 @@ static size_t fill_step(const struct cw__stream *stream, size_t until)
 	return step < most ? step : most;
 }
 
-int cw__stream_fill(struct cw__stream *stream, size_t until)
+int cw__control_stream_fill(struct cw__control_stream *stream, size_t until)
 {
 	size_t total = 0;
 
-	while (cw__stream_held(stream) < until && total < TURN_BYTES) {
+	while (cw__control_stream_held(stream) < until && total < TURN_BYTES) {
 		size_t step = fill_step(stream, until);
 		ssize_t count;
 
@@ -139,12 +139,12 @@ int cw__stream_fill(struct cw__stream *stream, size_t until)
 	return CW_OK;
 }
 
-void cw__stream_consume(struct cw__stream *stream, size_t length)
+void cw__control_stream_consume(struct cw__control_stream *stream, size_t length)
 {
 	buffer_consume(&stream->in, length);
 }
 
-int cw__stream_drain(struct cw__stream *stream)
+int cw__control_stream_drain(struct cw__control_stream *stream)
 {
 	unsigned char dropped[4096];
 
@@ -162,7 +162,7 @@ int cw__stream_drain(struct cw__stream *stream)
 	return CW_OK;
 }
 
-unsigned char *cw__stream_room(struct cw__stream *stream, size_t length)
+unsigned char *cw__control_stream_room(struct cw__control_stream *stream, size_t length)
 {
 	unsigned char *room;
 
@@ -173,9 +173,9 @@ unsigned char *cw__stream_room(struct cw__stream *stream, size_t length)
 	return room;
 }
 
-int cw__stream_write(struct cw__stream *stream, const void *data, size_t length)
+int cw__control_stream_write(struct cw__control_stream *stream, const void *data, size_t length)
 {
-	unsigned char *room = cw__stream_room(stream, length);
+	unsigned char *room = cw__control_stream_room(stream, length);
 
 	if (!room)
 		return CW_ERR_NO_MEMORY;
@@ -184,17 +184,17 @@ int cw__stream_write(struct cw__stream *stream, const void *data, size_t length)
 	return CW_OK;
 }
 
-void cw__stream_unwrite(struct cw__stream *stream, size_t length)
+void cw__control_stream_unwrite(struct cw__control_stream *stream, size_t length)
 {
 	stream->out.end -= length;
 }
 
-int cw__stream_flush(struct cw__stream *stream)
+int cw__control_stream_flush(struct cw__control_stream *stream)
 {
 	size_t total = 0;
 
-	while (cw__stream_unsent(stream) && total < TURN_BYTES) {
-		size_t step = cw__stream_unsent(stream);
+	while (cw__control_stream_unsent(stream) && total < TURN_BYTES) {
+		size_t step = cw__control_stream_unsent(stream);
 		ssize_t count;
 
 		step = step < TURN_BYTES ? step : TURN_BYTES;
@@ -209,11 +209,11 @@ int cw__stream_flush(struct cw__stream *stream)
 	return CW_OK;
 }
 
-int cw__stream_update(struct cw__stream *stream)
+int cw__control_stream_update(struct cw__control_stream *stream)
 {
 	uint32_t events = stream->reading ? EPOLLIN : 0;
 
-	if (cw__stream_unsent(stream) || stream->again)
+	if (cw__control_stream_unsent(stream) || stream->again)
 		events |= EPOLLOUT;
 	return events == stream->io.events ? CW_OK : stream->host->ops->io_modify(&stream->io, events);
 }

@@ -226,6 +226,7 @@ struct cw__remote {
 	void *imports[CW__PARTS_MAX];
 	uint8_t import_state[CW__PARTS_MAX]; /* enum below; loop */
 	unsigned importing;     /* loop */
+	int import_stale;       /* loop */
 	uint64_t want_from, want_to; /* the range that was asked for */
 	_Atomic int closing;    /* the last pin or ref goes: close_task was posted */
 	struct cw_task close_task;

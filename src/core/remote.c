@@ -98,15 +98,33 @@ static void close_on_loop(struct cw_task *task)
 	let_go(remote); /* the list's reference, and what close_soon() took of the segment */
 }
 
+/* 1 = the segment stays until cw__segment_put(); 0 = it is about to be closed. */
+static int hold_segment(struct cw_segment *segment)
+{
+	int32_t refs = atomic_load_explicit(&segment->refs, memory_order_relaxed);
+
+	while (refs > 0)
+		if (atomic_compare_exchange_weak_explicit(&segment->refs, &refs, refs + 1, memory_order_relaxed,
+							  memory_order_relaxed))
+			return 1;
+	return 0;
+}
+
 static void close_soon(struct cw__remote *remote)
 {
-	struct cw_loop *loop = remote->segment->loop;
+	struct cw_segment *segment = remote->segment;
 
 	if (atomic_exchange_explicit(&remote->closing, 1, memory_order_acq_rel))
 		return;
-	atomic_fetch_add_explicit(&remote->segment->refs, 1, memory_order_relaxed);
-	remote->close_task.run = close_on_loop;
-	cw__task_post(loop, &remote->close_task);
+	if (hold_segment(segment)) {
+		remote->close_task.run = close_on_loop;
+		cw__task_post(segment->loop, &remote->close_task);
+		return;
+	}
+	/* No request is left, so we are on the loop: the segment's own end finds it in the list. */
+	pthread_mutex_lock(&segment->lock);
+	cw__list_push_back(&segment->remotes, &remote->node);
+	pthread_mutex_unlock(&segment->lock);
 }
 
 int cw__remote_pin(struct cw__remote *remote)
@@ -189,8 +207,10 @@ static void import_ended(struct cw__remote *remote, unsigned part, int status, v
 {
 	remote->import_state[part] = status ? CW__IMPORT_FAILED : CW__IMPORT_READY;
 	remote->imports[part] = status ? NULL : import;
+	if (status == CW_ERR_STALE_REGION) /* it went between the answer and the import: no way is left */
+		remote->import_stale = 1;
 	if (--remote->importing == 0)
-		resolved(remote, CW_OK);
+		resolved(remote, remote->import_stale ? CW_ERR_STALE_REGION : CW_OK);
 }
 
 void cw__host_import_done(struct cw_import *token, int status, void *import)
@@ -243,7 +263,7 @@ static void import_all(struct cw__remote *remote, const struct cw__region_record
 				import_one(remote, part, record->transports[i].blob, record->transports[i].length);
 	}
 	if (--remote->importing == 0)
-		resolved(remote, CW_OK);
+		resolved(remote, remote->import_stale ? CW_ERR_STALE_REGION : CW_OK);
 }
 
 static void answered(void *arg, int status, const void *body, size_t length)

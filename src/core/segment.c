@@ -319,6 +319,12 @@ static void segment_free(struct cw_segment *segment)
 	free(segment);
 }
 
+/* A rail that rested may be tried again. */
+static void retry(struct cw_timer *timer)
+{
+	cw__segment_pump(cw__container(timer, struct cw_segment, retry_timer));
+}
+
 static struct cw_segment *segment_new(struct cw_engine *engine, const char *name)
 {
 	struct cw_segment *segment = calloc(1, sizeof(*segment));
@@ -330,6 +336,7 @@ static struct cw_segment *segment_new(struct cw_engine *engine, const char *name
 	segment->peer.loop = segment->loop;
 	snprintf(segment->name, sizeof(segment->name), "%s", name);
 	segment->peer.name = segment->name;
+	segment->retry_timer.fire = retry;
 	cw__list_init(&segment->node);
 	cw__list_init(&segment->loop_node);
 	cw__list_init(&segment->busy_node);

@@ -62,11 +62,11 @@ def run(build_dir):
 
 @pytest.fixture
 def spawn(build_dir):
-    """Starts a program of the build, or any other by its path; what still runs at the end of the test is killed."""
+    """Starts a program of the build; what still runs at the end of the test is killed."""
     started = []
 
     def start(program, *arguments, **options):
-        path = program if os.sep in str(program) else build_dir / "bin" / program
+        path = build_dir / "bin" / program
         options.setdefault("stdin", subprocess.DEVNULL)
         options.setdefault("stdout", subprocess.PIPE)
         process = subprocess.Popen([path, *arguments], **options)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tests' end of cwpeer (peer.c): one engine in one process, driven by method calls, gone after the test."""
 
+import contextlib
 import functools
 import json
 import os
@@ -155,5 +156,6 @@ class Peer:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait(10)
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # a command that a killed process did not read
+            self.process.stdin.close()
         self.process.stdout.close()

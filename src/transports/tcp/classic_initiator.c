@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Towards a Mooncake engine: each rail is one connection ("channel"), each contiguous piece of a slice one request on it,
- * pipelined and answered in order. Version 2 acknowledges each write; after a version 1 write its last byte is read back on
- * the same connection, whose answer is the acknowledgement, because the peer serves a connection in order.
+ * Towards a Mooncake engine: each rail is one connection ("channel"), each contiguous piece of a slice one request on
+ * it, pipelined and answered in order. Version 2 acknowledges each write; after a version 1 write its last byte is read
+ * back on the same connection, whose answer is the acknowledgement, because the peer serves a connection in order.
  *
  * A classic peer can be asked nothing: when a connection ends after bytes of a write went out, and the peer did not say
  * that it refused them, what happened over there is UNKNOWN.
@@ -25,9 +25,9 @@ struct transfer {
 	struct cw_slice *slice; /* NULL: it was given up */
 	int write, begun;       /* begun: bytes of it went out */
 	uint64_t length;
-	uint64_t sent;          /* requested, and for a WRITE sent: bytes from its start */
-	uint64_t answered;      /* acknowledged or received */
-	uint64_t drop;          /* bytes of answers that are still to come for a slice that was given up */
+	uint64_t sent;     /* requested, and for a WRITE sent: bytes from its start */
+	uint64_t answered; /* acknowledged or received */
+	uint64_t drop;     /* bytes of answers that are still to come for a slice that was given up */
 };
 
 struct channels;
@@ -39,17 +39,17 @@ struct channel {
 	struct cw_io io;
 	struct cw_timer timer; /* connecting takes too long, or connect again */
 	struct cw__tcp_stream stream;
-	struct cw__input input;
+	struct cw__tcp_input input;
 	unsigned tries;
 	int reported_down, busy, hungry, blocked;
 
 	/* Transfers [first, next) modulo the size of the ring are in flight; those before current are sent. */
 	struct transfer ring[CW__TCP_FRAMES];
 	unsigned first, current, next;
-	size_t header_sent;     /* of the request that goes out */
-	uint64_t piece_unsent;  /* payload of it, when its header is out */
-	uint64_t piece_unread;  /* payload of the READ that comes in, when its status is in */
-	int asked_back;         /* version 1: the header that goes out asks for the last byte of a WRITE */
+	size_t header_sent;    /* of the request that goes out */
+	uint64_t piece_unsent; /* payload of it, when its header is out */
+	uint64_t piece_unread; /* payload of the READ that comes in, when its status is in */
+	int asked_back;        /* version 1: the header that goes out asks for the last byte of a WRITE */
 };
 
 /* All channels of a peer. Freed by close. */
@@ -89,7 +89,8 @@ struct parcel {
 	int headless; /* the header of the first piece went out before */
 };
 
-static void add_header(const struct channel *channel, struct parcel *parcel, int write, uint64_t address, uint64_t length)
+static void add_header(const struct channel *channel, struct parcel *parcel, int write, uint64_t address,
+		       uint64_t length)
 {
 	struct cw__classic_header header = {
 		.length = length,
@@ -228,11 +229,11 @@ static int take_status(struct channel *channel)
 {
 	uint32_t code;
 
-	if (cw__input_have(&channel->input) < CW__CLASSIC_STATUS_BYTES)
+	if (cw__tcp_input_have(&channel->input) < CW__CLASSIC_STATUS_BYTES)
 		return CW_ERR_AGAIN;
-	if (cw__classic_status_decode(cw__input_bytes(&channel->input), &code))
+	if (cw__classic_status_decode(cw__tcp_input_bytes(&channel->input), &code))
 		return CW_ERR_PROTOCOL;
-	cw__input_consume(&channel->input, CW__CLASSIC_STATUS_BYTES);
+	cw__tcp_input_consume(&channel->input, CW__CLASSIC_STATUS_BYTES);
 	return code == CW__CLASSIC_STATUS_OK ? CW_OK : CW_ERR_NOT_REGISTERED;
 }
 
@@ -243,11 +244,11 @@ static int take_acknowledgement(struct channel *channel, struct transfer *transf
 	int status;
 
 	if (!has_statuses(channel)) {
-		if (!cw__input_have(&channel->input))
+		if (!cw__tcp_input_have(&channel->input))
 			return CW_ERR_AGAIN;
 		if (channel->current == channel->first)
 			return CW_ERR_PROTOCOL;
-		cw__input_consume(&channel->input, 1);
+		cw__tcp_input_consume(&channel->input, 1);
 		transfer->answered = transfer->length;
 		return CW_OK;
 	}
@@ -268,7 +269,7 @@ static int take_data(struct channel *channel, struct transfer *transfer, int64_t
 	int64_t moved;
 
 	if (transfer->answered == transfer->sent)
-		return cw__input_have(&channel->input) ? CW_ERR_PROTOCOL : CW_ERR_AGAIN;
+		return cw__tcp_input_have(&channel->input) ? CW_ERR_PROTOCOL : CW_ERR_AGAIN;
 	if (host_of(channel)->slice_pieces(transfer->slice, transfer->answered, &piece, 1) != 1)
 		return CW_ERR_INTERNAL;
 	if (!channel->piece_unread) {
@@ -278,10 +279,10 @@ static int take_data(struct channel *channel, struct transfer *transfer, int64_t
 			return status;
 		channel->piece_unread = piece.length;
 	}
-	if (!cw__input_have(&channel->input) && (piece.length < DIRECT_BYTES || *budget <= 0))
+	if (!cw__tcp_input_have(&channel->input) && (piece.length < DIRECT_BYTES || *budget <= 0))
 		return CW_ERR_AGAIN;
 	place = (struct iovec){ piece.local, piece.length < CW_CHUNK_MAX ? piece.length : CW_CHUNK_MAX };
-	moved = cw__input_place(&channel->input, &channel->stream, &place, 1);
+	moved = cw__tcp_input_place(&channel->input, &channel->stream, &place, 1);
 	if (moved < 0)
 		return moved == CW_ERR_AGAIN ? CW_ERR_AGAIN : CW_ERR_IO;
 	*budget -= moved;
@@ -293,13 +294,13 @@ static int take_data(struct channel *channel, struct transfer *transfer, int64_t
 /* Drops answers to a slice that was given up. */
 static int take_dropped(struct channel *channel, struct transfer *transfer)
 {
-	size_t length = cw__input_have(&channel->input);
+	size_t length = cw__tcp_input_have(&channel->input);
 
 	if (!length)
 		return CW_ERR_AGAIN;
 	if (length > transfer->drop)
 		length = (size_t)transfer->drop;
-	cw__input_consume(&channel->input, length);
+	cw__tcp_input_consume(&channel->input, length);
 	transfer->drop -= length;
 	return CW_OK;
 }
@@ -313,7 +314,7 @@ static int channel_receive(struct channel *channel, int64_t *budget)
 		int status;
 
 		if (channel->first == channel->next)
-			status = cw__input_have(&channel->input) ? CW_ERR_PROTOCOL : CW_ERR_AGAIN;
+			status = cw__tcp_input_have(&channel->input) ? CW_ERR_PROTOCOL : CW_ERR_AGAIN;
 		else if (!transfer->slice)
 			status = transfer->drop ? take_dropped(channel, transfer) : CW_OK;
 		else if (transfer->write)
@@ -331,7 +332,7 @@ static int channel_receive(struct channel *channel, int64_t *budget)
 		/* The buffer is always emptied: no event would come for what is in it. */
 		if (*budget <= 0)
 			return CW_OK;
-		moved = cw__input_fill(&channel->input, &channel->stream);
+		moved = cw__tcp_input_fill(&channel->input, &channel->stream);
 		if (moved == CW_ERR_AGAIN)
 			return CW_OK;
 		if (moved < 0)
@@ -359,7 +360,7 @@ static void close_connection(struct channel *channel)
 		channel->io.loop = NULL;
 	}
 	cw__tcp_stream_close(&channel->stream);
-	cw__input_reset(&channel->input);
+	cw__tcp_input_reset(&channel->input);
 	channel->stage = CHANNEL_DOWN;
 	channel->blocked = 0;
 	channel->header_sent = 0;
@@ -382,7 +383,8 @@ static void end_transfers(struct channel *channel, int status, int refused)
 	}
 }
 
-/* Tells the core whether to use this rail. It may be used also when it is not connected: the next post() tries again. */
+/* Tells the core whether to use this rail. It may be used also when it is not connected: the next post() tries again.
+ */
 static void report(struct channel *channel, int status)
 {
 	struct channels *channels = channel->channels;
@@ -438,7 +440,8 @@ static void channel_start(struct channel *channel)
 		channel->io.fd = fd;
 		channel->io.events = EPOLLOUT;
 		channel->stage = CHANNEL_CONNECTING;
-		host->timer_set(channels->peer->loop, &channel->timer, host->now() + channels->tcp->settings.connect_timeout);
+		host->timer_set(channels->peer->loop, &channel->timer,
+				host->now() + channels->tcp->settings.connect_timeout);
 		status = host->io_add(channels->peer->loop, &channel->io);
 	}
 	if (status)
@@ -474,7 +477,8 @@ static void channel_io(struct cw_io *io, uint32_t events)
 	}
 	if (channel->stage == CHANNEL_UP)
 		status = channel_receive(channel, &budget);
-	if (!status && channel->stage == CHANNEL_UP && channel->hungry && channel->next - channel->first < CW__TCP_FRAMES) {
+	if (!status && channel->stage == CHANNEL_UP && channel->hungry &&
+	    channel->next - channel->first < CW__TCP_FRAMES) {
 		channel->hungry = 0;
 		channels->tcp->host->ops->rail_ready(channels->tcp->host, channels->peer, channel->index);
 	}
@@ -514,7 +518,7 @@ static int classic_open(struct cw__tcp *tcp, struct cw_peer *peer, void **rails_
 	channels->tcp = tcp;
 	channels->peer = peer;
 	channels->version = peer->classic_version < tcp->settings.classic_protocol ? peer->classic_version
-										: tcp->settings.classic_protocol;
+										   : tcp->settings.classic_protocol;
 	channels->count = count;
 	for (unsigned i = 0; i < count; i++) {
 		struct channel *channel = &channels->channels[i];
@@ -524,9 +528,9 @@ static int classic_open(struct cw__tcp *tcp, struct cw_peer *peer, void **rails_
 		channel->stream.fd = -1;
 		channel->io.ready = channel_io;
 		channel->timer.fire = channel_timer;
-		if (cw__input_init(&channel->input, INPUT_BYTES)) {
+		if (cw__tcp_input_init(&channel->input, INPUT_BYTES)) {
 			while (i--)
-				cw__input_free(&channels->channels[i].input);
+				cw__tcp_input_free(&channels->channels[i].input);
 			free(channels);
 			return CW_ERR_NO_MEMORY;
 		}
@@ -549,7 +553,7 @@ static void classic_close(void *opened)
 		close_connection(channel);
 		host_of(channel)->timer_stop(channels->peer->loop, &channel->timer);
 		end_transfers(channel, CW_ERR_CANCELED, 0);
-		cw__input_free(&channel->input);
+		cw__tcp_input_free(&channel->input);
 	}
 	free(channels);
 }
@@ -584,9 +588,8 @@ static unsigned classic_post(void *opened, unsigned index, struct cw_slice **sli
 	for (; taken < count && channel->next - channel->first < CW__TCP_FRAMES; taken++, channel->next++) {
 		struct cw_slice *slice = slices[taken];
 
-		*at(channel, channel->next) = (struct transfer){
-			.slice = slice, .write = slice->op == CW_OP_WRITE, .length = slice->length
-		};
+		*at(channel, channel->next) =
+			(struct transfer){ .slice = slice, .write = slice->op == CW_OP_WRITE, .length = slice->length };
 		slice->scratch[0] = channel->next;
 		slice->scratch[1] = (uintptr_t)channel;
 	}

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The target's side of Mooncake's data protocol, on a listener of its own: versions 1 and 2 by request, pipelined and mixed on
- * one connection, served strictly in order. The protocol knows no key, so bounds and rights are all that is checked.
- * A refused version 2 request is told so before the connection ends; version 1 has only the end.
+ * The target's side of Mooncake's data protocol, on a listener of its own: versions 1 and 2 by request, pipelined and
+ * mixed on one connection, served strictly in order. The protocol knows no key, so bounds and rights are all that is
+ * checked. A refused version 2 request is told so before the connection ends; version 1 has only the end.
  */
 #include "serve.h"
 #include "tcp.h"
@@ -17,11 +17,11 @@
 #include <wire/classic.h>
 
 #define INPUT_BYTES (16u * 1024)
-#define STALL_BYTES (64u * 1024)       /* less payload than this within tcp/stall_timeout is no progress */
-#define LINGER_TIME (CW__SECOND)       /* how long a refused peer may go on sending before the connection ends */
-#define ACCEPT_PAUSE (100 * CW__MS)    /* after the process ran out of descriptors */
+#define STALL_BYTES (64u * 1024)    /* less payload than this within tcp/stall_timeout is no progress */
+#define LINGER_TIME (CW__SECOND)    /* how long a refused peer may go on sending before the connection ends */
+#define ACCEPT_PAUSE (100 * CW__MS) /* after the process ran out of descriptors */
 #define ACCEPTS_PER_VISIT 64
-#define STATUSES_MAX 64u               /* acknowledgements that wait to be sent */
+#define STATUSES_MAX 64u /* acknowledgements that wait to be sent */
 
 enum stage { STAGE_HEADER, STAGE_LANDING, STAGE_SENDING, STAGE_REFUSED };
 
@@ -33,17 +33,17 @@ struct classic_served {
 	struct cw_io io;
 	struct cw_timer timer; /* stalled, idle, or refused long enough */
 	struct cw__tcp_stream stream;
-	struct cw__input input;
+	struct cw__tcp_input input;
 	enum stage stage;
 	struct cw__classic_header request;
-	struct cw__serving serving;
+	struct cw__tcp_serving serving;
 	unsigned char statuses[STATUSES_MAX * CW__CLASSIC_STATUS_BYTES]; /* [sent, end) */
 	size_t statuses_sent, statuses_end;
 	int blocked;
 	uint64_t moved, moved_at_alarm;
 };
 
-struct cw__classic_listener {
+struct cw__tcp_listener {
 	struct cw__tcp *tcp;
 	struct cw_loop *loop;
 	struct cw_task start;
@@ -55,8 +55,8 @@ struct cw__classic_listener {
 
 static void free_served(struct classic_served *served)
 {
-	cw__serving_free(&served->serving);
-	cw__input_free(&served->input);
+	cw__tcp_serving_free(&served->serving);
+	cw__tcp_input_free(&served->input);
 	free(served);
 }
 
@@ -115,17 +115,18 @@ static int refuse(struct classic_served *served)
 	return CW_OK;
 }
 
-/* Takes the next request from the buffer. CW_OK, ERR_AGAIN (not all there), ERR_BUSY (statuses must be sent first), or the end. */
+/* Takes the next request from the buffer. CW_OK, ERR_AGAIN (not all there), ERR_BUSY (statuses must be sent first), or
+ * the end. */
 static int take_request(struct classic_served *served)
 {
 	struct cw__classic_header *request = &served->request;
 
-	if (cw__input_have(&served->input) < CW__CLASSIC_HEADER_BYTES)
+	if (cw__tcp_input_have(&served->input) < CW__CLASSIC_HEADER_BYTES)
 		return CW_ERR_AGAIN;
 	if (served->statuses_end == sizeof(served->statuses))
 		return CW_ERR_BUSY;
-	cw__classic_header_decode(cw__input_bytes(&served->input), request);
-	cw__input_consume(&served->input, CW__CLASSIC_HEADER_BYTES);
+	cw__classic_header_decode(cw__tcp_input_bytes(&served->input), request);
+	cw__tcp_input_consume(&served->input, CW__CLASSIC_HEADER_BYTES);
 	served->moved += STALL_BYTES; /* a whole header is progress */
 	served->serving.claim = (struct cw_claim){
 		.op = request->write ? CW_OP_WRITE : CW_OP_READ,
@@ -133,8 +134,8 @@ static int take_request(struct classic_served *served)
 	};
 	served->serving.pieces[0] = (struct cw__data_piece){ request->address, request->length };
 	served->serving.count = 1;
-	cw__serving_rewind(&served->serving, request->length);
-	if (cw__serving_check(served->tcp->host, &served->serving))
+	cw__tcp_serving_rewind(&served->serving, request->length);
+	if (cw__tcp_serving_check(served->tcp->host, &served->serving))
 		return refuse(served);
 	served->stage = request->write ? STAGE_LANDING : STAGE_SENDING;
 	if (!request->write && request->acknowledged)
@@ -145,8 +146,8 @@ static int take_request(struct classic_served *served)
 static int64_t take_payload(struct classic_served *served)
 {
 	int refused;
-	int64_t moved = cw__serving_receive(served->tcp->host, &served->serving, &served->input, &served->stream,
-					    &refused);
+	int64_t moved =
+		cw__tcp_serving_receive(served->tcp->host, &served->serving, &served->input, &served->stream, &refused);
 
 	if (refused)
 		return refuse(served);
@@ -161,7 +162,7 @@ static int64_t take_payload(struct classic_served *served)
 static int64_t send_payload(struct classic_served *served)
 {
 	int refused;
-	int64_t moved = cw__serving_send(served->tcp->host, &served->serving, &served->stream, NULL, 0, &refused);
+	int64_t moved = cw__tcp_serving_send(served->tcp->host, &served->serving, &served->stream, NULL, 0, &refused);
 
 	if (refused) /* in the middle of an answer there is no other way to say so */
 		return CW_ERR_IO;
@@ -170,8 +171,8 @@ static int64_t send_payload(struct classic_served *served)
 	return moved;
 }
 
-/* One step of what the connection does now. Bytes moved; 0 = something else comes next; ERR_AGAIN (also for lack of budget),
- * ERR_BUSY or the end. */
+/* One step of what the connection does now. Bytes moved; 0 = something else comes next; ERR_AGAIN (also for lack of
+ * budget), ERR_BUSY or the end. */
 static int64_t step(struct classic_served *served, int64_t budget)
 {
 	int status;
@@ -180,18 +181,18 @@ static int64_t step(struct classic_served *served, int64_t budget)
 	case STAGE_HEADER:
 		status = take_request(served);
 		if (status == CW_ERR_AGAIN && budget > 0)
-			return cw__input_fill(&served->input, &served->stream);
+			return cw__tcp_input_fill(&served->input, &served->stream);
 		return status;
 	case STAGE_LANDING:
 		/* The buffer is always emptied: no event would come for what is in it. */
-		return budget > 0 || cw__input_have(&served->input) ? take_payload(served) : CW_ERR_AGAIN;
+		return budget > 0 || cw__tcp_input_have(&served->input) ? take_payload(served) : CW_ERR_AGAIN;
 	case STAGE_SENDING:
 		if (send_statuses(served))
 			return CW_ERR_IO;
 		return served->blocked || budget <= 0 ? CW_ERR_AGAIN : send_payload(served);
 	case STAGE_REFUSED:
 	default:
-		return budget > 0 ? cw__input_drop(&served->input, &served->stream, UINT64_MAX) : CW_ERR_AGAIN;
+		return budget > 0 ? cw__tcp_input_drop(&served->input, &served->stream, UINT64_MAX) : CW_ERR_AGAIN;
 	}
 }
 
@@ -201,7 +202,7 @@ static void update(struct classic_served *served)
 	int sending = served->stage == STAGE_SENDING || served->statuses_end > 0;
 	int receiving = served->stage != STAGE_SENDING && served->statuses_end < sizeof(served->statuses);
 	uint32_t events = (receiving ? (uint32_t)EPOLLIN : 0u) | (sending ? (uint32_t)EPOLLOUT : 0u);
-	int idle = served->stage == STAGE_HEADER && !cw__input_have(&served->input) && !sending;
+	int idle = served->stage == STAGE_HEADER && !cw__tcp_input_have(&served->input) && !sending;
 	uint64_t limit = idle ? served->tcp->settings.idle_timeout : served->tcp->settings.stall_timeout;
 
 	if (events != served->io.events)
@@ -235,7 +236,8 @@ static void ready(struct cw_io *io, uint32_t events)
 		if (moved == CW_ERR_BUSY && !send_statuses(served) && !served->blocked)
 			moved = 0;
 	} while (moved >= 0);
-	if ((moved != CW_ERR_AGAIN && moved != CW_ERR_BUSY) || (served->stage != STAGE_SENDING && send_statuses(served))) {
+	if ((moved != CW_ERR_AGAIN && moved != CW_ERR_BUSY) ||
+	    (served->stage != STAGE_SENDING && send_statuses(served))) {
 		end(served);
 		return;
 	}
@@ -249,7 +251,7 @@ static void timed_out(struct cw_timer *timer)
 {
 	struct classic_served *served = cw__container(timer, struct classic_served, timer);
 	const struct cw_host_ops *host = served->tcp->host->ops;
-	int idle = served->stage == STAGE_HEADER && !cw__input_have(&served->input);
+	int idle = served->stage == STAGE_HEADER && !cw__tcp_input_have(&served->input);
 
 	if (served->stage == STAGE_REFUSED || idle || served->moved - served->moved_at_alarm < STALL_BYTES) {
 		end(served);
@@ -280,7 +282,7 @@ static void accept_one(struct cw__tcp *tcp, int fd)
 		close(fd);
 		return;
 	}
-	if (cw__input_init(&served->input, INPUT_BYTES) || cw__serving_reserve(&served->serving, 1)) {
+	if (cw__tcp_input_init(&served->input, INPUT_BYTES) || cw__tcp_serving_reserve(&served->serving, 1)) {
 		free_served(served);
 		close(fd);
 		return;
@@ -302,7 +304,7 @@ static void accept_one(struct cw__tcp *tcp, int fd)
 
 static void listener_ready(struct cw_io *io, uint32_t events)
 {
-	struct cw__classic_listener *listener = cw__container(io, struct cw__classic_listener, io);
+	struct cw__tcp_listener *listener = cw__container(io, struct cw__tcp_listener, io);
 	struct cw__tcp *tcp = listener->tcp;
 	const struct cw_host_ops *host = tcp->host->ops;
 
@@ -312,7 +314,8 @@ static void listener_ready(struct cw_io *io, uint32_t events)
 
 		if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)) {
 			/* The backlog would wake us for ever. */
-			host->log(tcp->host, CW_LOG_WARN, "tcp: cannot accept classic connections: %s", strerror(errno));
+			host->log(tcp->host, CW_LOG_WARN, "tcp: cannot accept classic connections: %s",
+				  strerror(errno));
 			(void)host->io_modify(io, 0);
 			host->timer_set(listener->loop, &listener->pause, host->now() + ACCEPT_PAUSE);
 			return;
@@ -328,26 +331,26 @@ static void listener_ready(struct cw_io *io, uint32_t events)
 
 static void accept_again(struct cw_timer *timer)
 {
-	struct cw__classic_listener *listener = cw__container(timer, struct cw__classic_listener, pause);
+	struct cw__tcp_listener *listener = cw__container(timer, struct cw__tcp_listener, pause);
 
 	(void)listener->tcp->host->ops->io_modify(&listener->io, EPOLLIN);
 }
 
 static void start_listener(struct cw_task *task)
 {
-	struct cw__classic_listener *listener = cw__container(task, struct cw__classic_listener, start);
+	struct cw__tcp_listener *listener = cw__container(task, struct cw__tcp_listener, start);
 	struct cw__tcp *tcp = listener->tcp;
 
 	if (tcp->host->ops->io_add(listener->loop, &listener->io))
 		tcp->host->ops->log(tcp->host, CW_LOG_ERROR, "tcp: cannot watch the classic listener");
 }
 
-int cw__classic_listen(struct cw__tcp *tcp, const char **why_out)
+int cw__tcp_classic_listen(struct cw__tcp *tcp, const char **why_out)
 {
 	struct cw_host *host = tcp->host;
 	const char *bind_to = host->ops->setting(host, "control/bind");
 	uint16_t port = (uint16_t)host->ops->setting_number(host, "tcp/classic_port", 0);
-	struct cw__classic_listener *listener;
+	struct cw__tcp_listener *listener;
 	char address[256];
 	uint16_t ignored;
 	int status;
@@ -382,10 +385,10 @@ int cw__classic_listen(struct cw__tcp *tcp, const char **why_out)
 	return CW_OK;
 }
 
-void cw__classic_serve_close(struct cw__tcp *tcp)
+void cw__tcp_classic_serve_close(struct cw__tcp *tcp)
 {
 	const struct cw_host_ops *host = tcp->host->ops;
-	struct cw__classic_listener *listener = tcp->listener;
+	struct cw__tcp_listener *listener = tcp->listener;
 	struct cw__list *node;
 
 	if (listener) {

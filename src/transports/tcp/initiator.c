@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The initiator's side of native data connections: each rail is one connection, frames are pipelined and answered by id,
- * payload goes between the socket and user memory without a copy of ours.
+ * The initiator's side of native data connections: each rail is one connection, frames are pipelined and answered by
+ * id, payload goes between the socket and user memory without a copy of ours.
  *
  * What a slice's end may claim is the point of this file. Local memory is quiet as soon as no socket call uses it. The
  * target's memory is quiet when the target says so: by its answer, by the reply to a cancel, or by the welcome to a
@@ -68,7 +68,8 @@ static void set_events(struct cw__tcp_rail *rail, uint32_t events)
 		(void)cw__tcp_rail_host(rail)->io_modify(&rail->io, events);
 }
 
-/* Tells the core whether to use this rail. It may be used also when it is not connected: the next post() tries again. */
+/* Tells the core whether to use this rail. It may be used also when it is not connected: the next post() tries again.
+ */
 static void report(struct cw__tcp_rail *rail, int status)
 {
 	struct cw__tcp_rails *rails = rail->rails;
@@ -86,7 +87,7 @@ static void close_connection(struct cw__tcp_rail *rail)
 		rail->io.loop = NULL;
 	}
 	cw__tcp_stream_close(&rail->stream);
-	cw__input_reset(&rail->input);
+	cw__tcp_input_reset(&rail->input);
 	rail->stage = RAIL_DOWN;
 	rail->blocked = 0;
 	rail->sending = NULL;
@@ -221,27 +222,27 @@ static int take_welcome(struct cw__tcp_rail *rail)
 {
 	struct cw__tcp_rails *rails = rail->rails;
 	struct cw__welcome welcome;
-	int64_t moved = cw__input_fill(&rail->input, &rail->stream);
+	int64_t moved = cw__tcp_input_fill(&rail->input, &rail->stream);
 	size_t rest;
 
 	if (moved < 0)
 		return (int)moved;
-	if (cw__input_have(&rail->input) < CW__PREFIX_BYTES)
+	if (cw__tcp_input_have(&rail->input) < CW__PREFIX_BYTES)
 		return CW_ERR_AGAIN;
-	if (cw__prefix_decode(cw__input_bytes(&rail->input), WELCOME_MAX, &rest))
+	if (cw__prefix_decode(cw__tcp_input_bytes(&rail->input), WELCOME_MAX, &rest))
 		return CW_ERR_PROTOCOL;
-	if (cw__input_have(&rail->input) < CW__PREFIX_BYTES + rest)
+	if (cw__tcp_input_have(&rail->input) < CW__PREFIX_BYTES + rest)
 		return CW_ERR_AGAIN;
-	if (cw__welcome_decode(cw__input_bytes(&rail->input), CW__PREFIX_BYTES + rest, &welcome))
+	if (cw__welcome_decode(cw__tcp_input_bytes(&rail->input), CW__PREFIX_BYTES + rest, &welcome))
 		return CW_ERR_PROTOCOL;
-	cw__input_consume(&rail->input, CW__PREFIX_BYTES + rest);
+	cw__tcp_input_consume(&rail->input, CW__PREFIX_BYTES + rest);
 	if (welcome.status)
 		return welcome.status < 0 && welcome.status != CW_ERR_AGAIN ? welcome.status : CW_ERR_PROTOCOL;
 	if (memcmp(welcome.instance, rails->peer->instance, CW__INSTANCE_BYTES) != 0)
 		return CW_ERR_PEER_RESTARTED;
 	if (!welcome.data_connection || !welcome.credits)
 		return CW_ERR_PROTOCOL;
-	cw__clock_sample(&rails->offset, welcome.clock_ns, cw__tcp_rail_host(rail)->now());
+	cw__tcp_clock_sample(&rails->offset, welcome.clock_ns, cw__tcp_rail_host(rail)->now());
 	rail->credits = welcome.credits;
 	rail->credit_bytes = welcome.credit_bytes;
 	return CW_OK;
@@ -354,7 +355,8 @@ static void give_up(struct cw__tcp_rail *rail, struct cw__tcp_frame *frame)
 		cw__tcp_frame_end(rail, frame, CW_ERR_CANCELED, unproved(frame));
 	else
 		cw__tcp_frame_orphan(rail, frame, CW_ERR_CANCELED, unproved(frame));
-	/* Without the target's consent nothing but the frame's own bytes may follow, and they are not ours to read any more. */
+	/* Without the target's consent nothing but the frame's own bytes may follow, and they are not ours to read any
+	 * more. */
 	if (in_part && rail->stage == RAIL_UP && rail->sending == frame)
 		rail_break(rail, CW_ERR_TIMED_OUT);
 }
@@ -405,9 +407,9 @@ static int native_open(struct cw__tcp *tcp, struct cw_peer *peer, void **rails_o
 		cw__list_init(&rail->queue);
 		for (unsigned k = 0; k < CW__TCP_FRAMES; k++)
 			cw__list_init(&rail->frames[k].link);
-		if (cw__input_init(&rail->input, INPUT_BYTES)) {
+		if (cw__tcp_input_init(&rail->input, INPUT_BYTES)) {
 			while (i--)
-				cw__input_free(&rails->rails[i].input);
+				cw__tcp_input_free(&rails->rails[i].input);
 			free(rails);
 			return CW_ERR_NO_MEMORY;
 		}
@@ -436,11 +438,12 @@ static void native_close(void *opened)
 			if (frame->stage == FRAME_FREE)
 				continue;
 			cw__tcp_frame_end(rail, frame, CW_ERR_CANCELED,
-				  frame->write && frame->stage != FRAME_QUEUED ? unproved(frame) : CW_REMOTE_QUIET);
+					  frame->write && frame->stage != FRAME_QUEUED ? unproved(frame)
+										       : CW_REMOTE_QUIET);
 		}
 		close_connection(rail);
 		cw__tcp_rail_host(rail)->timer_stop(rails->peer->loop, &rail->timer);
-		cw__input_free(&rail->input);
+		cw__tcp_input_free(&rail->input);
 	}
 	while ((node = cw__list_pop(&rails->cancels)))
 		cw__container(node, struct cancel, link)->rail = NULL;
@@ -553,8 +556,8 @@ static void ask_to_discard(struct cw__tcp_rail *rail, const struct cw__tcp_frame
 	*cancel = (struct cancel){ .rail = rail, .id = frame->id };
 	cw__list_init(&cancel->link);
 	cw__list_push_back(&rails->cancels, &cancel->link);
-	if (!length || rails->tcp->host->ops->message(rails->tcp->host, rails->peer, bytes, length + 1,
-						      cancel_answered, cancel)) {
+	if (!length ||
+	    rails->tcp->host->ops->message(rails->tcp->host, rails->peer, bytes, length + 1, cancel_answered, cancel)) {
 		cw__list_remove(&cancel->link);
 		free(cancel);
 	}

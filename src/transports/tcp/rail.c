@@ -8,7 +8,7 @@
 
 /* ---------------------------------------------------------------------------------------------- clock */
 
-void cw__clock_sample(struct cw__clock_offset *offset, uint64_t stamp, uint64_t now)
+void cw__tcp_clock_sample(struct cw__tcp_clock_offset *offset, uint64_t stamp, uint64_t now)
 {
 	int64_t sample = (int64_t)(stamp - now);
 
@@ -23,7 +23,7 @@ void cw__clock_sample(struct cw__clock_offset *offset, uint64_t stamp, uint64_t 
 }
 
 /* Our time in the peer's clock, rather too early than too late. */
-static uint64_t to_peer_clock(const struct cw__clock_offset *offset, uint64_t when)
+static uint64_t to_peer_clock(const struct cw__tcp_clock_offset *offset, uint64_t when)
 {
 	int64_t best = offset->best > offset->best_before ? offset->best : offset->best_before;
 	uint64_t there = when + (uint64_t)best;
@@ -60,7 +60,8 @@ void cw__tcp_frame_end(struct cw__tcp_rail *rail, struct cw__tcp_frame *frame, i
 		cw__tcp_rail_host(rail)->slice_done(slice, status, remote);
 }
 
-void cw__tcp_frame_orphan(struct cw__tcp_rail *rail, struct cw__tcp_frame *frame, int status, enum cw_remote_state remote)
+void cw__tcp_frame_orphan(struct cw__tcp_rail *rail, struct cw__tcp_frame *frame, int status,
+			  enum cw_remote_state remote)
 {
 	struct cw_slice *slice = frame->slice;
 
@@ -141,7 +142,8 @@ static int encode_head(struct cw__tcp_rail *rail, struct cw__tcp_frame *frame)
 }
 
 /* The places of up to a chunk of payload, from what was moved on. */
-static int payload_places(const struct cw__tcp_rail *rail, const struct cw__tcp_frame *frame, uint64_t from, struct iovec *places)
+static int payload_places(const struct cw__tcp_rail *rail, const struct cw__tcp_frame *frame, uint64_t from,
+			  struct iovec *places)
 {
 	struct cw_piece pieces[CW__TCP_PIECES_MAX];
 	unsigned found = cw__tcp_rail_host(rail)->slice_pieces(frame->slice, from, pieces, CW__TCP_PIECES_MAX);
@@ -204,7 +206,7 @@ static int next_frame(struct cw__tcp_rail *rail, int64_t *budget)
 		int status;
 
 		if (frame->write && (frame->slice->flags & CW_SLICE_CHECKSUM)) {
-			while (frame->hashed < frame->length && *budget > 0)
+			while (frame->hashed<frame->length && * budget> 0)
 				hash_chunk(rail, frame, budget);
 			if (frame->hashed < frame->length)
 				return 0;
@@ -299,13 +301,13 @@ static int64_t receive_payload(struct cw__tcp_rail *rail)
 	int count;
 
 	if (!frame->slice) {
-		moved = cw__input_drop(&rail->input, &rail->stream, frame->length - frame->moved);
+		moved = cw__tcp_input_drop(&rail->input, &rail->stream, frame->length - frame->moved);
 		if (moved > 0)
 			frame->moved += (uint64_t)moved;
 		return moved;
 	}
 	count = payload_places(rail, frame, frame->moved, places);
-	moved = cw__input_place(&rail->input, &rail->stream, places, count);
+	moved = cw__tcp_input_place(&rail->input, &rail->stream, places, count);
 	if (moved <= 0)
 		return moved;
 	frame->moved += (uint64_t)moved;
@@ -331,16 +333,16 @@ static int take_answer(struct cw__tcp_rail *rail)
 	struct cw__data_header answer;
 	struct cw__tcp_frame *frame;
 
-	if (cw__input_have(&rail->input) < CW__DATA_HEADER_BYTES)
+	if (cw__tcp_input_have(&rail->input) < CW__DATA_HEADER_BYTES)
 		return CW_ERR_AGAIN;
-	if (cw__data_header_decode(cw__input_bytes(&rail->input), &answer))
+	if (cw__data_header_decode(cw__tcp_input_bytes(&rail->input), &answer))
 		return CW_ERR_PROTOCOL;
-	cw__input_consume(&rail->input, CW__DATA_HEADER_BYTES);
+	cw__tcp_input_consume(&rail->input, CW__DATA_HEADER_BYTES);
 	frame = cw__tcp_frame_find(rail, answer.id);
 	if (!frame || frame->stage != FRAME_SENT || answer.status > 0 ||
 	    answer.type != (frame->write ? CW__DATA_DONE : CW__DATA_DATA))
 		return CW_ERR_PROTOCOL;
-	cw__clock_sample(&rail->rails->offset, answer.clock_ns, cw__tcp_rail_host(rail)->now());
+	cw__tcp_clock_sample(&rail->rails->offset, answer.clock_ns, cw__tcp_rail_host(rail)->now());
 	if (frame->write || answer.status) {
 		answered(rail, frame, answer.status);
 		return CW_OK;
@@ -379,9 +381,9 @@ int cw__tcp_rail_receive(struct cw__tcp_rail *rail, int64_t *budget)
 				return status;
 		}
 		/* The buffer is always emptied: no event would come for what is in it. */
-		if (*budget <= 0 && (!rail->receiving || !cw__input_have(&rail->input)))
+		if (*budget <= 0 && (!rail->receiving || !cw__tcp_input_have(&rail->input)))
 			return CW_OK;
-		moved = rail->receiving ? take_payload(rail) : cw__input_fill(&rail->input, &rail->stream);
+		moved = rail->receiving ? take_payload(rail) : cw__tcp_input_fill(&rail->input, &rail->stream);
 		if (moved == CW_ERR_AGAIN)
 			return CW_OK;
 		if (moved < 0)
@@ -390,4 +392,3 @@ int cw__tcp_rail_receive(struct cw__tcp_rail *rail, int64_t *budget)
 	}
 	return CW_OK;
 }
-

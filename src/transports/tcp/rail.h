@@ -20,10 +20,10 @@ struct cw__tcp_frame {
 	struct cw_slice *slice; /* NULL: it was given up; what still comes for it is dropped */
 	enum cw__tcp_frame_stage stage;
 	int write, fenced;
-	uint64_t id;      /* slot and a count: never reused on this rail */
+	uint64_t id; /* slot and a count: never reused on this rail */
 	uint64_t length;
-	uint64_t moved;   /* payload bytes sent or received */
-	uint64_t hashed;  /* payload bytes in crc, before a checksummed WRITE goes out */
+	uint64_t moved;  /* payload bytes sent or received */
+	uint64_t hashed; /* payload bytes in crc, before a checksummed WRITE goes out */
 	uint32_t crc;
 	uint64_t give_up; /* canceled: when to stop waiting for the target; 0 = not canceled */
 };
@@ -37,21 +37,21 @@ struct cw__tcp_rail {
 	struct cw_io io;
 	struct cw_timer timer; /* the next of: connecting takes too long, connect again, a frame's give_up */
 	struct cw__tcp_stream stream;
-	struct cw__input input;
-	uint64_t deadline;  /* of connecting or greeting; when DOWN: when to connect again, or CW_FOREVER */
-	unsigned tries;     /* connections in a row that carried no answer */
-	uint64_t number;    /* of this connection */
-	uint64_t replaces;  /* the connection that suspects were sent on; 0 = none */
+	struct cw__tcp_input input;
+	uint64_t deadline; /* of connecting or greeting; when DOWN: when to connect again, or CW_FOREVER */
+	unsigned tries;    /* connections in a row that carried no answer */
+	uint64_t number;   /* of this connection */
+	uint64_t replaces; /* the connection that suspects were sent on; 0 = none */
 	int reported_down;
-	int busy;           /* inside an event: it will send and tell, no need to do it in post() */
-	int hungry;         /* post() took fewer than offered */
-	int blocked;        /* the socket takes no more for now */
+	int busy;    /* inside an event: it will send and tell, no need to do it in post() */
+	int hungry;  /* post() took fewer than offered */
+	int blocked; /* the socket takes no more for now */
 
 	struct cw__tcp_frame frames[CW__TCP_FRAMES];
-	uint64_t frame_count;                  /* ever */
-	unsigned inflight, unanswered;         /* frames in use, and those of them that were sent */
+	uint64_t frame_count;          /* ever */
+	unsigned inflight, unanswered; /* frames in use, and those of them that were sent */
 	uint64_t unanswered_bytes;
-	uint64_t credits, credit_bytes;        /* what the target allows of the latter */
+	uint64_t credits, credit_bytes; /* what the target allows of the latter */
 	struct cw__list queue;
 	struct cw__tcp_frame *sending, *receiving;
 	struct cw__data_header answer;         /* of receiving */
@@ -59,9 +59,9 @@ struct cw__tcp_rail {
 	size_t head_length, head_sent;
 };
 
-/* The clock of the peer minus ours, from below: each stamp was old when it came. The best of the last two windows counts, so that an
- * estimate does not outlive the drift of the clocks. */
-struct cw__clock_offset {
+/* The clock of the peer minus ours, from below: each stamp was old when it came. The best of the last two windows
+ * counts, so that an estimate does not outlive the drift of the clocks. */
+struct cw__tcp_clock_offset {
 	int known;
 	int64_t best, best_before;
 	uint64_t window;
@@ -71,7 +71,7 @@ struct cw__clock_offset {
 struct cw__tcp_rails {
 	struct cw__tcp *tcp;
 	struct cw_peer *peer;
-	struct cw__clock_offset offset;
+	struct cw__tcp_clock_offset offset;
 	int dead; /* CW_OK, or why there is no way back */
 	struct cw__list cancels;
 	unsigned count;
@@ -83,7 +83,7 @@ static inline const struct cw_host_ops *cw__tcp_rail_host(const struct cw__tcp_r
 	return rail->rails->tcp->host->ops;
 }
 
-void cw__clock_sample(struct cw__clock_offset *offset, uint64_t stamp, uint64_t now);
+void cw__tcp_clock_sample(struct cw__tcp_clock_offset *offset, uint64_t stamp, uint64_t now);
 
 /* Queues a slice; NULL when all frames are in use. */
 struct cw__tcp_frame *cw__tcp_frame_new(struct cw__tcp_rail *rail, struct cw_slice *slice);
@@ -91,13 +91,15 @@ struct cw__tcp_frame *cw__tcp_frame_find(struct cw__tcp_rail *rail, uint64_t id)
 /* The end of the frame's slice, and of the frame. */
 void cw__tcp_frame_end(struct cw__tcp_rail *rail, struct cw__tcp_frame *frame, int status, enum cw_remote_state remote);
 /* The end of its slice only: the frame stays until the target has answered it. */
-void cw__tcp_frame_orphan(struct cw__tcp_rail *rail, struct cw__tcp_frame *frame, int status, enum cw_remote_state remote);
+void cw__tcp_frame_orphan(struct cw__tcp_rail *rail, struct cw__tcp_frame *frame, int status,
+			  enum cw_remote_state remote);
 
 /* Sends while the socket takes it. CW_OK or ERR_IO: the connection is broken. */
 int cw__tcp_rail_send(struct cw__tcp_rail *rail, int64_t *budget);
 /* Is there anything that a writable socket would help to send? */
 int cw__tcp_rail_wants_to_send(const struct cw__tcp_rail *rail);
-/* Takes what has arrived. CW_OK: it waits for more, or for the next turn. Else the connection is broken: ERR_IO, ERR_PROTOCOL. */
+/* Takes what has arrived. CW_OK: it waits for more, or for the next turn. Else the connection is broken: ERR_IO,
+ * ERR_PROTOCOL. */
 int cw__tcp_rail_receive(struct cw__tcp_rail *rail, int64_t *budget);
 
 #endif

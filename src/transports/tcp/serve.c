@@ -13,7 +13,7 @@ struct chunk {
 	unsigned count;
 };
 
-int cw__serving_reserve(struct cw__serving *serving, uint32_t count)
+int cw__tcp_serving_reserve(struct cw__tcp_serving *serving, uint32_t count)
 {
 	struct cw__data_piece *grown;
 
@@ -27,14 +27,14 @@ int cw__serving_reserve(struct cw__serving *serving, uint32_t count)
 	return CW_OK;
 }
 
-void cw__serving_free(struct cw__serving *serving)
+void cw__tcp_serving_free(struct cw__tcp_serving *serving)
 {
 	free(serving->pieces);
 	serving->pieces = NULL;
 	serving->capacity = 0;
 }
 
-void cw__serving_rewind(struct cw__serving *serving, uint64_t length)
+void cw__tcp_serving_rewind(struct cw__tcp_serving *serving, uint64_t length)
 {
 	serving->index = 0;
 	serving->offset = 0;
@@ -42,7 +42,7 @@ void cw__serving_rewind(struct cw__serving *serving, uint64_t length)
 	serving->crc = 0;
 }
 
-int cw__serving_check(struct cw_host *host, const struct cw__serving *serving)
+int cw__tcp_serving_check(struct cw_host *host, const struct cw__tcp_serving *serving)
 {
 	struct cw_claim claim = serving->claim;
 
@@ -59,7 +59,7 @@ int cw__serving_check(struct cw_host *host, const struct cw__serving *serving)
 }
 
 /* Pins the next chunk, or as much of it as is still there. The refusal of its very first piece is the result. */
-static int chunk_begin(struct cw_host *host, const struct cw__serving *serving, struct chunk *chunk)
+static int chunk_begin(struct cw_host *host, const struct cw__tcp_serving *serving, struct chunk *chunk)
 {
 	uint64_t room = serving->left < CW_CHUNK_MAX ? serving->left : CW_CHUNK_MAX;
 	uint64_t offset = serving->offset;
@@ -84,7 +84,8 @@ static int chunk_begin(struct cw_host *host, const struct cw__serving *serving, 
 }
 
 /* Unpins the chunk, of which `moved` bytes were used, and goes on behind them. Hashing does not count as serving. */
-static void chunk_end(struct cw_host *host, struct cw__serving *serving, struct chunk *chunk, uint64_t moved, int served)
+static void chunk_end(struct cw_host *host, struct cw__tcp_serving *serving, struct chunk *chunk, uint64_t moved,
+		      int served)
 {
 	serving->left -= moved;
 	for (unsigned i = 0; i < chunk->count; i++) {
@@ -103,8 +104,8 @@ static void chunk_end(struct cw_host *host, struct cw__serving *serving, struct 
 	}
 }
 
-int64_t cw__serving_receive(struct cw_host *host, struct cw__serving *serving, struct cw__input *input,
-			    struct cw__tcp_stream *stream, int *refused_out)
+int64_t cw__tcp_serving_receive(struct cw_host *host, struct cw__tcp_serving *serving, struct cw__tcp_input *input,
+				struct cw__tcp_stream *stream, int *refused_out)
 {
 	struct chunk chunk;
 	int64_t moved = chunk_begin(host, serving, &chunk);
@@ -112,13 +113,13 @@ int64_t cw__serving_receive(struct cw_host *host, struct cw__serving *serving, s
 	*refused_out = moved != CW_OK;
 	if (moved)
 		return moved;
-	moved = cw__input_place(input, stream, chunk.places + 1, (int)chunk.count);
+	moved = cw__tcp_input_place(input, stream, chunk.places + 1, (int)chunk.count);
 	chunk_end(host, serving, &chunk, moved > 0 ? (uint64_t)moved : 0, 1);
 	return moved;
 }
 
-int64_t cw__serving_send(struct cw_host *host, struct cw__serving *serving, struct cw__tcp_stream *stream,
-			 const unsigned char *head, size_t head_length, int *refused_out)
+int64_t cw__tcp_serving_send(struct cw_host *host, struct cw__tcp_serving *serving, struct cw__tcp_stream *stream,
+			     const unsigned char *head, size_t head_length, int *refused_out)
 {
 	struct chunk chunk;
 	int64_t moved = chunk_begin(host, serving, &chunk);
@@ -135,7 +136,7 @@ int64_t cw__serving_send(struct cw_host *host, struct cw__serving *serving, stru
 	return moved;
 }
 
-int64_t cw__serving_hash(struct cw_host *host, struct cw__serving *serving, int *refused_out)
+int64_t cw__tcp_serving_hash(struct cw_host *host, struct cw__tcp_serving *serving, int *refused_out)
 {
 	struct chunk chunk;
 	int status = chunk_begin(host, serving, &chunk);

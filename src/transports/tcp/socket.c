@@ -38,9 +38,9 @@ void cw__tcp_tune(const struct cw__tcp *tcp, int fd)
 
 static struct addrinfo *resolve(const char *host, uint16_t port, int flags)
 {
-	struct addrinfo hints = {
-		.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV | flags
-	};
+	struct addrinfo hints = { .ai_family = AF_UNSPEC,
+				  .ai_socktype = SOCK_STREAM,
+				  .ai_flags = AI_NUMERICSERV | flags };
 	struct addrinfo *found = NULL;
 	char service[8];
 

@@ -62,26 +62,26 @@ void cw__tcp_stream_close(struct cw__tcp_stream *stream)
 	stream->fd = -1;
 }
 
-int cw__input_init(struct cw__input *input, size_t capacity)
+int cw__tcp_input_init(struct cw__tcp_input *input, size_t capacity)
 {
-	*input = (struct cw__input){ .data = malloc(capacity), .capacity = capacity };
+	*input = (struct cw__tcp_input){ .data = malloc(capacity), .capacity = capacity };
 	return input->data ? CW_OK : CW_ERR_NO_MEMORY;
 }
 
-void cw__input_free(struct cw__input *input)
+void cw__tcp_input_free(struct cw__tcp_input *input)
 {
 	free(input->data);
-	*input = (struct cw__input){ 0 };
+	*input = (struct cw__tcp_input){ 0 };
 }
 
-void cw__input_reset(struct cw__input *input)
+void cw__tcp_input_reset(struct cw__tcp_input *input)
 {
 	input->at = 0;
 	input->end = 0;
 	input->dry = 0;
 }
 
-void cw__input_consume(struct cw__input *input, size_t length)
+void cw__tcp_input_consume(struct cw__tcp_input *input, size_t length)
 {
 	input->at += length;
 	if (input->at == input->end) {
@@ -90,7 +90,7 @@ void cw__input_consume(struct cw__input *input, size_t length)
 	}
 }
 
-int64_t cw__input_fill(struct cw__input *input, struct cw__tcp_stream *stream)
+int64_t cw__tcp_input_fill(struct cw__tcp_input *input, struct cw__tcp_stream *stream)
 {
 	struct iovec place;
 	int64_t moved;
@@ -114,29 +114,30 @@ int64_t cw__input_fill(struct cw__input *input, struct cw__tcp_stream *stream)
 }
 
 /* Copies what the buffer holds to the places. */
-static int64_t place_buffered(struct cw__input *input, const struct iovec *places, int count)
+static int64_t place_buffered(struct cw__tcp_input *input, const struct iovec *places, int count)
 {
 	int64_t placed = 0;
 
-	for (int i = 0; i < count && cw__input_have(input); i++) {
+	for (int i = 0; i < count && cw__tcp_input_have(input); i++) {
 		size_t length = places[i].iov_len;
 
-		if (length > cw__input_have(input))
-			length = cw__input_have(input);
-		memcpy(places[i].iov_base, cw__input_bytes(input), length);
-		cw__input_consume(input, length);
+		if (length > cw__tcp_input_have(input))
+			length = cw__tcp_input_have(input);
+		memcpy(places[i].iov_base, cw__tcp_input_bytes(input), length);
+		cw__tcp_input_consume(input, length);
 		placed += (int64_t)length;
 	}
 	return placed;
 }
 
-int64_t cw__input_place(struct cw__input *input, struct cw__tcp_stream *stream, const struct iovec *places, int count)
+int64_t cw__tcp_input_place(struct cw__tcp_input *input, struct cw__tcp_stream *stream, const struct iovec *places,
+			    int count)
 {
-	struct iovec all[CW__PLACES_MAX + 1];
+	struct iovec all[CW__TCP_PLACES_MAX + 1];
 	size_t wanted = 0;
 	int64_t moved;
 
-	if (cw__input_have(input))
+	if (cw__tcp_input_have(input))
 		return place_buffered(input, places, count);
 	if (input->dry)
 		return CW_ERR_AGAIN;
@@ -157,17 +158,17 @@ int64_t cw__input_place(struct cw__input *input, struct cw__tcp_stream *stream, 
 	return (int64_t)wanted;
 }
 
-int64_t cw__input_drop(struct cw__input *input, struct cw__tcp_stream *stream, uint64_t length)
+int64_t cw__tcp_input_drop(struct cw__tcp_input *input, struct cw__tcp_stream *stream, uint64_t length)
 {
 	size_t dropped;
 
-	if (!cw__input_have(input)) {
-		int64_t moved = cw__input_fill(input, stream);
+	if (!cw__tcp_input_have(input)) {
+		int64_t moved = cw__tcp_input_fill(input, stream);
 
 		if (moved <= 0)
 			return moved;
 	}
-	dropped = cw__input_have(input) < length ? cw__input_have(input) : (size_t)length;
-	cw__input_consume(input, dropped);
+	dropped = cw__tcp_input_have(input) < length ? cw__tcp_input_have(input) : (size_t)length;
+	cw__tcp_input_consume(input, dropped);
 	return (int64_t)dropped;
 }

@@ -5,8 +5,9 @@
  * clock, not given up by the initiator. At most one WRITE comes in while one READ goes out, so a connection's memory is
  * bounded; while answers cannot be sent no more frames are read.
  *
- * A connection lives on one loop. Two things come from other loops: `discarded` (guarded by `landing`, which is held while
- * bytes land, so that a cancel is exact) and the order to end because a new connection replaces it (guarded by tcp->lock).
+ * A connection lives on one loop. Two things come from other loops: `discarded` (guarded by `landing`, which is held
+ * while bytes land, so that a cancel is exact) and the order to end because a new connection replaces it (guarded by
+ * tcp->lock).
  */
 #include "serve.h"
 #include "tcp.h"
@@ -33,7 +34,7 @@ struct served {
 	struct cw_io io;
 	struct cw_timer stall;
 	struct cw__tcp_stream stream;
-	struct cw__input input;
+	struct cw__tcp_input input;
 
 	unsigned char instance[CW__INSTANCE_BYTES]; /* of the initiator */
 	uint64_t number;                            /* its number for this connection */
@@ -54,13 +55,13 @@ struct served {
 	enum incoming incoming;
 	struct cw__data_header frame; /* the one that comes in */
 	int frame_status;
-	struct cw__serving in;
+	struct cw__tcp_serving in;
 
 	enum outgoing outgoing;
 	struct cw__data_header answer; /* the READ that goes out */
 	unsigned char head[CW__DATA_HEADER_BYTES];
 	size_t head_sent;
-	struct cw__serving out;
+	struct cw__tcp_serving out;
 
 	unsigned char answers[ANSWERS_BYTES]; /* whole answers without payload, [sent, end) */
 	size_t answers_sent, answers_end;
@@ -72,7 +73,8 @@ struct served {
 
 static struct served *find(struct cw__tcp *tcp, const unsigned char *instance, uint64_t number)
 {
-	cw__list_each(node, &tcp->served) {
+	cw__list_each(node, &tcp->served)
+	{
 		struct served *served = cw__container(node, struct served, link);
 
 		if (!served->gone && served->number == number &&
@@ -84,9 +86,9 @@ static struct served *find(struct cw__tcp *tcp, const unsigned char *instance, u
 
 static void free_served(struct served *served)
 {
-	cw__serving_free(&served->in);
-	cw__serving_free(&served->out);
-	cw__input_free(&served->input);
+	cw__tcp_serving_free(&served->in);
+	cw__tcp_serving_free(&served->out);
+	cw__tcp_input_free(&served->input);
 	pthread_mutex_destroy(&served->landing);
 	free(served);
 }
@@ -223,7 +225,7 @@ static void begin_data(struct served *served)
 	cw__data_header_encode(&header, served->head);
 	served->head_sent = 0;
 	served->out.checksum = 0;
-	cw__serving_rewind(&served->out, served->answer.length);
+	cw__tcp_serving_rewind(&served->out, served->answer.length);
 }
 
 /* One step of the READ that goes out: hashes a chunk or sends one. CW_OK also when the socket is full. */
@@ -235,7 +237,7 @@ static int send_data(struct served *served, int64_t *budget)
 	int refused;
 
 	if (served->outgoing == OUT_HASHING) {
-		moved = cw__serving_hash(host, &served->out, &refused);
+		moved = cw__tcp_serving_hash(host, &served->out, &refused);
 		if (moved > 0 && served->out.left == 0)
 			served->outgoing = OUT_READY;
 	} else {
@@ -244,8 +246,8 @@ static int send_data(struct served *served, int64_t *budget)
 			served->outgoing = OUT_STARTED;
 		}
 		head_left = CW__DATA_HEADER_BYTES - served->head_sent;
-		moved = cw__serving_send(host, &served->out, &served->stream, served->head + served->head_sent,
-					 head_left, &refused);
+		moved = cw__tcp_serving_send(host, &served->out, &served->stream, served->head + served->head_sent,
+					     head_left, &refused);
 		if (moved > 0)
 			served->head_sent += moved < (int64_t)head_left ? (size_t)moved : head_left;
 		if (moved > 0 && served->out.left == 0)
@@ -313,7 +315,7 @@ static int frame_alive(const struct served *served, const struct cw__data_header
 	return CW_OK;
 }
 
-static void claim_frame(struct cw__serving *serving, const struct cw__data_header *frame)
+static void claim_frame(struct cw__tcp_serving *serving, const struct cw__data_header *frame)
 {
 	serving->claim = (struct cw_claim){
 		.region_id = frame->region,
@@ -323,31 +325,32 @@ static void claim_frame(struct cw__serving *serving, const struct cw__data_heade
 	};
 	serving->count = frame->piece_count;
 	serving->checksum = (frame->flags & CW__DATA_CHECKSUM) != 0;
-	cw__serving_rewind(serving, frame->length);
+	cw__tcp_serving_rewind(serving, frame->length);
 }
 
-static int check_frame(struct served *served, const struct cw__serving *serving, const struct cw__data_header *frame)
+static int check_frame(struct served *served, const struct cw__tcp_serving *serving,
+		       const struct cw__data_header *frame)
 {
 	int status;
 
 	pthread_mutex_lock(&served->landing);
 	status = frame_alive(served, frame);
 	pthread_mutex_unlock(&served->landing);
-	return status ? status : cw__serving_check(served->tcp->host, serving);
+	return status ? status : cw__tcp_serving_check(served->tcp->host, serving);
 }
 
-/* Takes header and pieces of the next frame from the buffer. CW_OK; ERR_AGAIN: not all there yet; ERR_BUSY: output must drain
- * first; else the connection ends. */
+/* Takes header and pieces of the next frame from the buffer. CW_OK; ERR_AGAIN: not all there yet; ERR_BUSY: output must
+ * drain first; else the connection ends. */
 static int take_frame(struct served *served)
 {
 	struct cw__data_header frame;
-	struct cw__serving *serving;
+	struct cw__tcp_serving *serving;
 	size_t table;
 	int status;
 
-	if (cw__input_have(&served->input) < CW__DATA_HEADER_BYTES)
+	if (cw__tcp_input_have(&served->input) < CW__DATA_HEADER_BYTES)
 		return CW_ERR_AGAIN;
-	status = cw__data_header_decode(cw__input_bytes(&served->input), &frame);
+	status = cw__data_header_decode(cw__tcp_input_bytes(&served->input), &frame);
 	if (status || (frame.type != CW__DATA_WRITE && frame.type != CW__DATA_READ))
 		return CW_ERR_PROTOCOL;
 	/* One answer for this frame, and one for a READ under way that may yet be refused. */
@@ -356,18 +359,18 @@ static int take_frame(struct served *served)
 	if (frame.type == CW__DATA_READ && served->outgoing != OUT_IDLE)
 		return CW_ERR_BUSY;
 	table = (size_t)frame.piece_count * CW__DATA_PIECE_BYTES;
-	if (cw__input_have(&served->input) < CW__DATA_HEADER_BYTES + table)
+	if (cw__tcp_input_have(&served->input) < CW__DATA_HEADER_BYTES + table)
 		return CW_ERR_AGAIN;
 
 	serving = frame.type == CW__DATA_WRITE ? &served->in : &served->out;
-	status = cw__serving_reserve(serving, frame.piece_count);
+	status = cw__tcp_serving_reserve(serving, frame.piece_count);
 	if (status)
 		return status;
-	status = cw__data_pieces_decode(cw__input_bytes(&served->input) + CW__DATA_HEADER_BYTES, frame.piece_count,
+	status = cw__data_pieces_decode(cw__tcp_input_bytes(&served->input) + CW__DATA_HEADER_BYTES, frame.piece_count,
 					frame.length, serving->pieces);
 	if (status)
 		return CW_ERR_PROTOCOL;
-	cw__input_consume(&served->input, CW__DATA_HEADER_BYTES + table);
+	cw__tcp_input_consume(&served->input, CW__DATA_HEADER_BYTES + table);
 	claim_frame(serving, &frame);
 	served->moved += STALL_BYTES; /* a whole header is progress */
 
@@ -394,19 +397,21 @@ static int64_t land(struct served *served)
 	pthread_mutex_lock(&served->landing);
 	moved = frame_alive(served, &served->frame);
 	if (!moved)
-		moved = cw__serving_receive(served->tcp->host, &served->in, &served->input, &served->stream, &refused);
+		moved = cw__tcp_serving_receive(served->tcp->host, &served->in, &served->input, &served->stream,
+						&refused);
 	pthread_mutex_unlock(&served->landing);
 	if (!refused)
 		return moved;
 	served->frame_status = (int)moved;
 	served->incoming = IN_DROPPING;
-	return cw__input_drop(&served->input, &served->stream, served->in.left);
+	return cw__tcp_input_drop(&served->input, &served->stream, served->in.left);
 }
 
 static int64_t take_payload(struct served *served)
 {
 	int was_dropping = served->incoming == IN_DROPPING;
-	int64_t moved = was_dropping ? cw__input_drop(&served->input, &served->stream, served->in.left) : land(served);
+	int64_t moved =
+		was_dropping ? cw__tcp_input_drop(&served->input, &served->stream, served->in.left) : land(served);
 
 	if (moved <= 0)
 		return moved;
@@ -439,9 +444,9 @@ static int take_input(struct served *served, int64_t *budget)
 				continue;
 		}
 		/* The buffer is always emptied: no event would come for what is in it. */
-		if (*budget <= 0 && (served->incoming == IN_HEADER || !cw__input_have(&served->input)))
+		if (*budget <= 0 && (served->incoming == IN_HEADER || !cw__tcp_input_have(&served->input)))
 			return CW_OK;
-		moved = served->incoming == IN_HEADER ? cw__input_fill(&served->input, &served->stream)
+		moved = served->incoming == IN_HEADER ? cw__tcp_input_fill(&served->input, &served->stream)
 						      : take_payload(served);
 		if (moved == CW_ERR_AGAIN)
 			return CW_OK;
@@ -456,7 +461,7 @@ static int take_input(struct served *served, int64_t *budget)
 /* Is a frame or an answer under way, so that silence means a stall? */
 static int under_way(const struct served *served)
 {
-	return served->incoming != IN_HEADER || cw__input_have(&served->input) || output_pending(served);
+	return served->incoming != IN_HEADER || cw__tcp_input_have(&served->input) || output_pending(served);
 }
 
 static void update(struct served *served)
@@ -464,7 +469,8 @@ static void update(struct served *served)
 	const struct cw_host_ops *host = served->tcp->host->ops;
 	int pending = output_pending(served);
 	/* Frames that wait in the buffer are taken when output has drained. */
-	int starved = pending && served->incoming == IN_HEADER && cw__input_have(&served->input) >= CW__DATA_HEADER_BYTES;
+	int starved =
+		pending && served->incoming == IN_HEADER && cw__tcp_input_have(&served->input) >= CW__DATA_HEADER_BYTES;
 	uint32_t events = (starved ? 0u : (uint32_t)EPOLLIN) | (pending ? (uint32_t)EPOLLOUT : 0u);
 
 	if (events != served->io.events)
@@ -590,7 +596,7 @@ static struct served *new_served(struct cw__tcp *tcp, struct cw_loop *loop, int 
 
 	if (!served)
 		return NULL;
-	if (cw__input_init(&served->input, INPUT_BYTES)) {
+	if (cw__tcp_input_init(&served->input, INPUT_BYTES)) {
 		free(served);
 		return NULL;
 	}
@@ -609,8 +615,8 @@ static struct served *new_served(struct cw__tcp *tcp, struct cw_loop *loop, int 
 	return served;
 }
 
-/* Enters the connection. *old_out: one on this loop that must end first. Returns 1 when it has to wait for one on another loop,
- * 0 when not, or CW_ERR_PROTOCOL: its number is taken, or it replaces one that carried nothing yet. */
+/* Enters the connection. *old_out: one on this loop that must end first. Returns 1 when it has to wait for one on
+ * another loop, 0 when not, or CW_ERR_PROTOCOL: its number is taken, or it replaces one that carried nothing yet. */
 static int enter(struct served *served, uint64_t replaces, struct served **old_out)
 {
 	struct cw__tcp *tcp = served->tcp;

@@ -19,11 +19,6 @@ struct tcp_peer {
 	void *rails;
 };
 
-static uint64_t setting_ns(struct cw_host *host, const char *key, uint64_t fallback_ms)
-{
-	return host->ops->setting_number(host, key, fallback_ms) * CW__MS;
-}
-
 static void read_settings(struct cw_host *host, struct cw__tcp_settings *settings)
 {
 	const char *algorithm = host->ops->setting(host, "tcp/congestion_control");
@@ -32,10 +27,10 @@ static void read_settings(struct cw_host *host, struct cw__tcp_settings *setting
 	if (settings->connections > CW__TCP_RAILS_MAX)
 		settings->connections = CW__TCP_RAILS_MAX;
 	settings->slice = host->ops->setting_number(host, "tcp/slice", 1024 * 1024);
-	settings->connect_timeout = setting_ns(host, "control/connect_timeout", 5000);
-	settings->peer_timeout = setting_ns(host, "control/peer_timeout", 5000);
-	settings->stall_timeout = setting_ns(host, "tcp/stall_timeout", 30000);
-	settings->idle_timeout = setting_ns(host, "tcp/idle_timeout", 0);
+	settings->connect_timeout = host->ops->setting_number(host, "control/connect_timeout", 5000 * CW__MS);
+	settings->peer_timeout = host->ops->setting_number(host, "control/peer_timeout", 5000 * CW__MS);
+	settings->stall_timeout = host->ops->setting_number(host, "tcp/stall_timeout", 30000 * CW__MS);
+	settings->idle_timeout = host->ops->setting_number(host, "tcp/idle_timeout", 0);
 	settings->max_connections = host->ops->setting_number(host, "tcp/max_connections", 4096);
 	settings->classic_protocol = (unsigned)host->ops->setting_number(host, "tcp/classic_protocol", 2);
 	settings->congestion_control = algorithm && *algorithm ? algorithm : NULL;
@@ -57,7 +52,7 @@ static int tcp_open(struct cw_host *host, void **transport_out, const char **why
 	cw__list_init(&tcp->served);
 	cw__list_init(&tcp->classic_served);
 	if (host->ops->setting_number(host, "tcp/classic", 1)) {
-		status = cw__classic_listen(tcp, why_out);
+		status = cw__tcp_classic_listen(tcp, why_out);
 		if (status) {
 			pthread_mutex_destroy(&tcp->lock);
 			free(tcp);
@@ -72,7 +67,7 @@ static void tcp_close(void *transport)
 {
 	struct cw__tcp *tcp = transport;
 
-	cw__classic_serve_close(tcp);
+	cw__tcp_classic_serve_close(tcp);
 	cw__tcp_serve_close(tcp);
 	pthread_mutex_destroy(&tcp->lock);
 	free(tcp);
@@ -133,7 +128,8 @@ static unsigned tcp_rails(void *transport, void *peer, struct cw_rail_info *rail
 			.max_pieces = CW__TCP_PIECES_MAX,
 			.max_slice = tcp->settings.slice,
 			.max_inflight = CW__TCP_FRAMES,
-			.max_inflight_bytes = tcp->settings.slice > INFLIGHT_BYTES ? tcp->settings.slice : INFLIGHT_BYTES,
+			.max_inflight_bytes =
+				tcp->settings.slice > INFLIGHT_BYTES ? tcp->settings.slice : INFLIGHT_BYTES,
 			.bytes_per_second = BYTES_PER_SECOND,
 		};
 	return count;

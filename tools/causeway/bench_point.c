@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The measuring part of `causeway bench`. Each thread has its own window of the buffers on both sides, cut into slots
+ * of one request each. A request of several pages takes them from anywhere in the window, in a fixed random order that
+ * differs between the sides. When a batch has more requests than the window has slots, slots are used again.
+ */
+#include "bench_point.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/pattern.h"
+#include "lib/stop.h"
+#include "lib/units.h"
+
+#define PAGE 4096ull
+#define WAIT_NS (NANOSECONDS / 10)
+#define WARM_UP 0.1
+
+struct worker {
+	const struct bench_place *place;
+	const struct bench_point *point;
+	pthread_t thread;
+	pthread_barrier_t *start;
+	unsigned char *local;
+	uint64_t remote;
+	uint64_t slots, key;
+	struct cw_request *requests;
+	uint32_t *local_pages, *remote_pages; /* slots * pages entries; NULL for plain ranges */
+	struct histogram latency;
+	uint64_t bytes, began_ns, ended_ns;
+	int verified;
+	char error[256];
+};
+
+static void shuffle(uint32_t *indices, uint64_t count, uint64_t seed)
+{
+	for (uint64_t i = 0; i < count; i++)
+		indices[i] = (uint32_t)i;
+	for (uint64_t i = count; i > 1; i--) {
+		uint64_t other = pattern_mix(seed + i) % i;
+		uint32_t kept = indices[i - 1];
+
+		indices[i - 1] = indices[other];
+		indices[other] = kept;
+	}
+}
+
+static struct cw_vec vector(const struct worker *worker, uint64_t base, const uint32_t *pages, uint64_t slot)
+{
+	const struct bench_point *point = worker->point;
+	struct cw_vec vec = { .base = base, .page_size = point->page_size, .count = point->pages };
+
+	if (pages) {
+		vec.indices = pages + slot * point->pages;
+		vec.index_bits = 32;
+	} else {
+		vec.base += slot * point->page_size;
+	}
+	return vec;
+}
+
+/* Allocates and fills what the worker needs; 0 or -1. */
+static int prepare(struct worker *worker, uint64_t window)
+{
+	const struct bench_point *point = worker->point;
+	uint64_t total;
+
+	worker->slots = window / (point->pages * point->page_size);
+	if (worker->slots > point->batch)
+		worker->slots = point->batch;
+	if (worker->slots == 0 || (total = worker->slots * point->pages) > UINT32_MAX) {
+		snprintf(worker->error, sizeof(worker->error), "the buffers are too small for one request (--buffer)");
+		return -1;
+	}
+	worker->requests = calloc(point->batch, sizeof(*worker->requests));
+	if (point->pages > 1) {
+		worker->local_pages = malloc(total * sizeof(uint32_t));
+		worker->remote_pages = malloc(total * sizeof(uint32_t));
+	}
+	if (!worker->requests || (point->pages > 1 && (!worker->local_pages || !worker->remote_pages))) {
+		snprintf(worker->error, sizeof(worker->error), "out of memory");
+		return -1;
+	}
+	if (point->pages > 1) {
+		shuffle(worker->local_pages, total, worker->key);
+		shuffle(worker->remote_pages, total, ~worker->key);
+	}
+	for (uint64_t i = 0; i < point->batch; i++) {
+		worker->requests[i].segment = worker->place->segment;
+		worker->requests[i].local =
+			vector(worker, (uint64_t)(uintptr_t)worker->local, worker->local_pages, i % worker->slots);
+		worker->requests[i].remote = vector(worker, worker->remote, worker->remote_pages, i % worker->slots);
+		worker->requests[i].flags = CW_REQUEST_BORROW_INDICES;
+		worker->requests[i].tag = i;
+	}
+	return 0;
+}
+
+static void release(struct worker *worker)
+{
+	free(worker->requests);
+	free(worker->local_pages);
+	free(worker->remote_pages);
+}
+
+/* Mixed alternates between slots and, so that each slot sees both, between batches. */
+static void set_ops(struct worker *worker, enum bench_op op, uint64_t round)
+{
+	for (uint64_t i = 0; i < worker->point->batch; i++) {
+		uint64_t writes = op == BENCH_MIXED ? (i % worker->slots + round) & 1 : op == BENCH_WRITE;
+
+		worker->requests[i].op = writes ? CW_OP_WRITE : CW_OP_READ;
+	}
+}
+
+/* One batch of all requests, to its end. 0, or -1 with worker->error set. */
+static int run_batch(struct worker *worker)
+{
+	struct cw_batch_result result = { .size = sizeof(result) };
+	struct cw_batch *batch;
+	int status = cw_batch_submit(worker->place->engine, worker->requests, worker->point->batch, NULL, &batch);
+
+	if (status != CW_OK) {
+		snprintf(worker->error, sizeof(worker->error), "submit: %s", cw_last_error());
+		return -1;
+	}
+	while (cw_batch_wait(batch, WAIT_NS) == CW_ERR_AGAIN)
+		if (stop_requested())
+			cw_batch_cancel(batch);
+	cw_batch_result_get(batch, &result);
+	cw_batch_release(batch);
+	if (result.state != CW_BATCH_COMPLETED) {
+		snprintf(worker->error, sizeof(worker->error), "%s", result.text);
+		return -1;
+	}
+	return 0;
+}
+
+static unsigned char *local_page(const struct worker *worker, uint64_t page)
+{
+	return worker->local + (worker->local_pages ? worker->local_pages[page] : page) * worker->point->page_size;
+}
+
+/* The content of a page follows from where it lies at the target. */
+static uint64_t page_key(const struct worker *worker, uint64_t page)
+{
+	uint64_t place = worker->remote_pages ? worker->remote_pages[page] : page;
+
+	return pattern_mix(worker->key + place * worker->point->page_size);
+}
+
+static void fill_local(struct worker *worker)
+{
+	for (uint64_t page = 0; page < worker->slots * worker->point->pages; page++)
+		pattern_fill(local_page(worker, page), worker->point->page_size, page_key(worker, page));
+}
+
+static void clear_local(struct worker *worker)
+{
+	memset(worker->local, 0, worker->slots * worker->point->pages * worker->point->page_size);
+}
+
+static int check_local(struct worker *worker, const char *side)
+{
+	for (uint64_t page = 0; page < worker->slots * worker->point->pages; page++) {
+		if (pattern_matches(local_page(worker, page), worker->point->page_size, page_key(worker, page)))
+			continue;
+		snprintf(worker->error, sizeof(worker->error),
+			 "verification failed: wrong bytes in page %llu at the %s", (unsigned long long)page, side);
+		return -1;
+	}
+	return 0;
+}
+
+static int transfer_all(struct worker *worker, enum bench_op op)
+{
+	set_ops(worker, op, 0);
+	return run_batch(worker);
+}
+
+/*
+ * Before a point: a read must find the pattern at the target and replace zeros here; a write must find zeros there.
+ * Both sides of a mixed point hold the pattern already, so there only corruption shows, not a missing transfer.
+ */
+static int set_up_content(struct worker *worker)
+{
+	enum bench_op op = worker->point->op;
+
+	if (op == BENCH_WRITE)
+		clear_local(worker);
+	else
+		fill_local(worker);
+	if (transfer_all(worker, BENCH_WRITE) != 0)
+		return -1;
+	if (op == BENCH_WRITE)
+		fill_local(worker);
+	else if (op == BENCH_READ)
+		clear_local(worker);
+	return 0;
+}
+
+static int check_content(struct worker *worker)
+{
+	if (check_local(worker, "initiator") != 0)
+		return -1;
+	if (worker->point->op == BENCH_READ)
+		return 0;
+	clear_local(worker);
+	return transfer_all(worker, BENCH_READ) != 0 ? -1 : check_local(worker, "target");
+}
+
+static int measure(struct worker *worker, double seconds)
+{
+	uint64_t bytes = worker->point->batch * worker->point->pages * worker->point->page_size;
+	uint64_t now, begin = units_now(), end = begin + (uint64_t)(seconds * (double)NANOSECONDS);
+	uint64_t round = 0;
+
+	worker->began_ns = begin;
+	worker->bytes = 0;
+	memset(&worker->latency, 0, sizeof(worker->latency));
+	set_ops(worker, worker->point->op, 0);
+	do {
+		if (worker->point->op == BENCH_MIXED)
+			set_ops(worker, BENCH_MIXED, round++);
+		if (run_batch(worker) != 0)
+			return -1;
+		now = units_now();
+		histogram_add(&worker->latency, now - begin);
+		begin = now;
+		worker->bytes += bytes;
+	} while (now < end && !stop_requested());
+	worker->ended_ns = now;
+	return 0;
+}
+
+static void *worker_main(void *argument)
+{
+	struct worker *worker = argument;
+	const struct bench_place *place = worker->place;
+	int ok = (!place->verify || set_up_content(worker) == 0) && measure(worker, WARM_UP * place->seconds) == 0;
+
+	/* All wait here, also one that failed, so that nobody waits for ever. */
+	pthread_barrier_wait(worker->start);
+	if (ok && measure(worker, place->seconds) == 0 && place->verify)
+		worker->verified = check_content(worker) == 0;
+	return NULL;
+}
+
+static void collect(const struct worker *workers, uint64_t count, int verify, struct bench_result *result)
+{
+	uint64_t began = UINT64_MAX, ended = 0;
+
+	result->verified = verify;
+	for (uint64_t i = 0; i < count; i++) {
+		const struct worker *worker = &workers[i];
+
+		histogram_merge(&result->latency, &worker->latency);
+		result->bytes += worker->bytes;
+		began = worker->began_ns < began ? worker->began_ns : began;
+		ended = worker->ended_ns > ended ? worker->ended_ns : ended;
+		if (!worker->verified)
+			result->verified = 0;
+		if (worker->error[0] && !result->error[0])
+			memcpy(result->error, worker->error, sizeof(result->error));
+	}
+	result->elapsed_ns = ended > began ? ended - began : 1;
+}
+
+int bench_point_run(const struct bench_place *place, const struct bench_point *point, struct bench_result *result_out)
+{
+	struct worker *workers = calloc(point->threads, sizeof(*workers));
+	uint64_t window = place->length / point->threads / PAGE * PAGE, started = 0;
+	pthread_barrier_t start;
+	int failed = 0;
+
+	memset(result_out, 0, sizeof(*result_out));
+	if (!workers || pthread_barrier_init(&start, NULL, (unsigned)point->threads) != 0) {
+		snprintf(result_out->error, sizeof(result_out->error), "out of memory");
+		free(workers);
+		return -1;
+	}
+	for (uint64_t i = 0; i < point->threads; i++) {
+		struct worker *worker = &workers[i];
+
+		worker->place = place;
+		worker->point = point;
+		worker->start = &start;
+		worker->local = place->local + i * window;
+		worker->remote = place->remote + i * window;
+		worker->key = pattern_mix(units_now() + i);
+		failed = failed || prepare(worker, window) != 0;
+	}
+	/* A thread that cannot be started leaves the barrier short: the others could never go on. */
+	for (; !failed && started < point->threads; started++)
+		if (pthread_create(&workers[started].thread, NULL, worker_main, &workers[started]) != 0) {
+			fprintf(stderr, "causeway bench: cannot start a thread\n");
+			exit(1);
+		}
+	for (uint64_t i = 0; i < started; i++)
+		pthread_join(workers[i].thread, NULL);
+	collect(workers, point->threads, place->verify, result_out);
+	for (uint64_t i = 0; i < point->threads; i++)
+		release(&workers[i]);
+	pthread_barrier_destroy(&start);
+	free(workers);
+	return result_out->error[0] ? -1 : 0;
+}
