@@ -665,21 +665,21 @@ static void a_killed_target_ends_its_batches(void **state)
 	struct offer offer;
 	struct cw_engine *engine;
 	struct cw_segment *segment;
-	unsigned char *local = memory(CHILD_BYTES);
+	unsigned char *local = memory(BATCHES * (size_t)MIB);
 	struct cw_batch *batches[BATCHES];
 	unsigned failed = 0;
 
 	(void)state;
 	child_receive(child.from, &offer, sizeof(offer));
 	engine = engine_open();
-	region_register(engine, local, CHILD_BYTES, CW_ACCESS_LOCAL);
+	region_register(engine, local, BATCHES * (size_t)MIB, CW_ACCESS_LOCAL);
 	segment = segment_open(engine, offer.name);
 	expect_completed(move(engine, segment, CW_OP_WRITE, local, offer.granted, 4096));
 	for (unsigned i = 0; i < BATCHES; i++) {
 		struct cw_request request = { .segment = segment, .op = i & 2 ? CW_OP_READ : CW_OP_WRITE };
 
-		request.local = range((uintptr_t)local, CHILD_BYTES);
-		request.remote = range(i & 1 ? offer.granted : offer.plain, CHILD_BYTES);
+		request.local = range((uintptr_t)local + i * (uint64_t)MIB, MIB);
+		request.remote = range(i & 1 ? offer.granted : offer.plain, MIB);
 		assert_int_equal(cw_batch_submit(engine, &request, 1, NULL, &batches[i]), CW_OK);
 		if (i == BATCHES / 2)
 			kill(child.pid, SIGKILL);
@@ -694,7 +694,7 @@ static void a_killed_target_ends_its_batches(void **state)
 	cw_segment_close(segment);
 	cw_engine_close(engine);
 	assert_int_equal(count_lines("/proc/self/maps", "memfd:"), 0);
-	munmap(local, CHILD_BYTES);
+	munmap(local, BATCHES * (size_t)MIB);
 }
 
 /* A stopped target cannot say that it is quiet; what it may still do is fenced by the deadline. */
