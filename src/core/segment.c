@@ -212,7 +212,8 @@ void cw__core_link_down(void *arg, int status, const char *text)
 	int was_linked = segment->linked;
 
 	segment->linked = 0;
-	if (!atomic_load_explicit(&segment->opened, memory_order_acquire)) {
+	/* The word also says whether somebody waits for it. */
+	if (!(atomic_load_explicit(&segment->opened, memory_order_acquire) & 1)) {
 		opening_ended(segment, status, text);
 		return;
 	}
