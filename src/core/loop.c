@@ -526,6 +526,16 @@ static void block(struct cw_loop *loop, _Atomic uint32_t *word, uint32_t mask, u
 	atomic_fetch_sub_explicit(&loop->futex_waiters, 1, memory_order_seq_cst);
 }
 
+void cw__loop_signal(struct cw_loop *loop, _Atomic uint32_t *word, uint32_t before)
+{
+	if (!(before & CW__BATCH_WAITED))
+		return;
+	cw__futex_wake_all(word);
+	/* Whoever waits may instead sleep in epoll_wait, where only an event wakes it. */
+	if (atomic_load_explicit(&loop->blocking_driver, memory_order_seq_cst))
+		cw__loop_kick(loop);
+}
+
 int cw__loop_wait(struct cw_loop *loop, _Atomic uint32_t *word, uint32_t mask, uint64_t until)
 {
 	int done = (atomic_load_explicit(word, memory_order_acquire) & mask) != 0;
