@@ -407,12 +407,7 @@ static void publish(struct cw_batch *batch)
 	pthread_mutex_unlock(&batch->lock);
 	count_end(batch, state);
 	before = atomic_exchange_explicit(&batch->word, (uint32_t)state | CW__BATCH_TERMINAL, memory_order_seq_cst);
-	if (before & CW__BATCH_WAITED) {
-		cw__futex_wake_all(&batch->word);
-		if (atomic_load_explicit(&batch->loop->blocking_driver, memory_order_acquire) &&
-		    cw__loop_current() != batch->loop)
-			cw__loop_kick(batch->loop);
-	}
+	cw__loop_signal(batch->loop, &batch->word, before);
 	if (atomic_load_explicit(&batch->timer_used, memory_order_relaxed))
 		touch_timer(batch);
 	if (batch->queue)
@@ -670,9 +665,8 @@ static void start(struct cw_batch *batch, uint64_t inline_budget)
 	if (!atomic_compare_exchange_strong_explicit(&batch->started, &unstarted, 1, memory_order_acq_rel,
 						     memory_order_relaxed))
 		return; /* it was canceled while it waited */
-	atomic_store_explicit(&batch->word,
-			      CW_BATCH_ACTIVE | (atomic_load_explicit(&batch->word, memory_order_relaxed) & CW__BATCH_WAITED),
-			      memory_order_release);
+	/* WAITING is 0, so this keeps the mark of a caller that waits already. */
+	atomic_fetch_or_explicit(&batch->word, CW_BATCH_ACTIVE, memory_order_release);
 	if (!count) {
 		requests_ended(batch);
 		return;

@@ -131,6 +131,8 @@ void cw__loop_kick(struct cw_loop *loop);
 void cw__loop_scan(struct cw_loop *loop); /* asks for a scan; any thread */
 /* Waits until *word & mask is not 0, driving the loop; word is a futex. ERR_AGAIN at `until`. */
 int cw__loop_wait(struct cw_loop *loop, _Atomic uint32_t *word, uint32_t mask, uint64_t until);
+/* After *word changed from `before`: wakes those who wait for it, however they do. */
+void cw__loop_signal(struct cw_loop *loop, _Atomic uint32_t *word, uint32_t before);
 void cw__futex_wake_all(_Atomic uint32_t *word);
 int cw__futex_wait(_Atomic uint32_t *word, uint32_t value, uint64_t until);
 

@@ -96,6 +96,15 @@ void cw__loop_kick(struct cw_loop *loop)
 		return; /* full means readable: the sleeper wakes anyway */
 }
 
+void cw__loop_tell(struct cw_loop *loop, _Atomic uint32_t *word)
+{
+	cw__futex_wake_all(word);
+	atomic_thread_fence(memory_order_seq_cst);
+	/* One of them may sleep as the loop's driver, also while another thread, perhaps this one, has its turn. */
+	if (atomic_load_explicit(&loop->blocking_driver, memory_order_relaxed))
+		cw__loop_kick(loop);
+}
+
 void cw__task_post(struct cw_loop *loop, struct cw_task *task)
 {
 	struct cw_task *head = atomic_load_explicit(&loop->inbox, memory_order_relaxed);
@@ -495,7 +504,12 @@ static void block(struct cw_loop *loop, _Atomic uint32_t *word, uint32_t mask, u
 		int asleep;
 
 		cw__loop_lock(loop);
-		asleep = !(atomic_load_explicit(word, memory_order_acquire) & mask) && prepare_sleep(loop, &wake_at);
+		asleep = prepare_sleep(loop, &wake_at);
+		/* After prepare_sleep(), whose barrier pairs with that of cw__loop_tell(). */
+		if (asleep && atomic_load_explicit(word, memory_order_acquire) & mask) {
+			atomic_fetch_sub_explicit(&loop->sleeping, 1, memory_order_relaxed);
+			asleep = 0;
+		}
 		cw__loop_unlock(loop);
 		if (asleep)
 			sleep_until(loop, wake_at);
@@ -510,6 +524,16 @@ static void block(struct cw_loop *loop, _Atomic uint32_t *word, uint32_t mask, u
 	if (!(value & mask))
 		cw__futex_wait(word, value, wake_at);
 	atomic_fetch_sub_explicit(&loop->futex_waiters, 1, memory_order_seq_cst);
+}
+
+void cw__loop_signal(struct cw_loop *loop, _Atomic uint32_t *word, uint32_t before)
+{
+	if (!(before & CW__BATCH_WAITED))
+		return;
+	cw__futex_wake_all(word);
+	/* Whoever waits may instead sleep in epoll_wait, where only an event wakes it. */
+	if (atomic_load_explicit(&loop->blocking_driver, memory_order_seq_cst))
+		cw__loop_kick(loop);
 }
 
 int cw__loop_wait(struct cw_loop *loop, _Atomic uint32_t *word, uint32_t mask, uint64_t until)

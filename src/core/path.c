@@ -133,8 +133,8 @@ static void finish(struct question *question)
 	if (question->target)
 		cw__remote_put(question->target);
 	question->target = NULL;
-	if (atomic_fetch_or_explicit(&question->answered, 1, memory_order_seq_cst) & CW__BATCH_WAITED)
-		cw__futex_wake_all(&question->answered);
+	cw__loop_signal(question->segment->loop, &question->answered,
+			atomic_fetch_or_explicit(&question->answered, 1, memory_order_seq_cst));
 	question_put(question);
 }
 

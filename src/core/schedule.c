@@ -229,6 +229,9 @@ void cw__request_stop(struct cw__request *request, int status)
 
 	if (request->state == CW__REQUEST_ENDED)
 		return;
+	/* It was there before we asked anew: it went away, rather than never was. */
+	if (status == CW_ERR_NOT_REGISTERED && request->refreshed)
+		status = CW_ERR_STALE_REGION;
 	if (!request->failure)
 		request->failure = status;
 	cw__list_remove(&request->node);

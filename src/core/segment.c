@@ -126,8 +126,8 @@ static void opening_ended(struct cw_segment *segment, int status, const char *te
 {
 	segment->open_status = status;
 	snprintf(segment->open_text, sizeof(segment->open_text), "%s", text ? text : "");
-	if (atomic_fetch_or_explicit(&segment->opened, 1, memory_order_seq_cst) & CW__BATCH_WAITED)
-		cw__futex_wake_all(&segment->opened);
+	cw__loop_signal(segment->loop, &segment->opened,
+			atomic_fetch_or_explicit(&segment->opened, 1, memory_order_seq_cst));
 }
 
 static void fill_peer(struct cw_segment *segment, const struct cw__link_info *info)
@@ -212,7 +212,8 @@ void cw__core_link_down(void *arg, int status, const char *text)
 	int was_linked = segment->linked;
 
 	segment->linked = 0;
-	if (!atomic_load_explicit(&segment->opened, memory_order_acquire)) {
+	/* The word also says whether somebody waits for it. */
+	if (!(atomic_load_explicit(&segment->opened, memory_order_acquire) & 1)) {
 		opening_ended(segment, status, text);
 		return;
 	}

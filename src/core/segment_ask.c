@@ -34,8 +34,8 @@ static void finish(struct question *question, int status)
 {
 	question->status = status;
 	question->answered_at = cw__now();
-	if (atomic_fetch_or_explicit(&question->answered, 1, memory_order_seq_cst) & CW__BATCH_WAITED)
-		cw__futex_wake_all(&question->answered);
+	cw__loop_signal(question->segment->loop, &question->answered,
+			atomic_fetch_or_explicit(&question->answered, 1, memory_order_seq_cst));
 	question_put(question);
 }
 

@@ -467,6 +467,8 @@ static void on_event(struct prefill *prefill, struct cw_event *event)
 		on_slots(prefill, event);
 	else if (strcmp(name, REPLAY_OK) == 0)
 		on_ok(prefill, event);
+	else if (strcmp(name, REPLAY_BYE) == 0)
+		fail(prefill, "the decode process ended the session");
 	cw_event_clear(event);
 }
 
