@@ -522,8 +522,9 @@ void cw__loop_signal(struct cw_loop *loop, _Atomic uint32_t *word, uint32_t befo
 	if (!(before & CW__BATCH_WAITED))
 		return;
 	cw__futex_wake_all(word);
-	/* Whoever waits may instead sleep in epoll_wait, where only an event wakes it. */
-	if (atomic_load_explicit(&loop->blocking_driver, memory_order_seq_cst))
+	atomic_thread_fence(memory_order_seq_cst);
+	/* Whoever waits may instead sleep in epoll_wait, where only an event wakes it; also while we have its turn. */
+	if (atomic_load_explicit(&loop->blocking_driver, memory_order_relaxed))
 		cw__loop_kick(loop);
 }
 

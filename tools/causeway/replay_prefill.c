@@ -536,10 +536,8 @@ static void run(struct prefill *prefill)
 			break;
 		wait_for_news(prefill);
 		progress_bar_update(&bar, "of the requests", (double)prefill->report->requests / (double)total);
-		if (stop_requested()) {
-			prefill->report->interrupted = 1;
+		if (stop_requested())
 			fail(prefill, "interrupted");
-		}
 	}
 	prefill->report->wall_ns = units_now() - prefill->start_ns;
 	progress_bar_clear(&bar);

@@ -147,7 +147,11 @@ static void host_of(const char *name, char *host, size_t length)
 static int open_engine(struct transfer_run *run)
 {
 	char host[HOST_NAME_MAX + 1];
-	struct engine_arguments arguments = { .name = host };
+	/* The range that firewalls of Mooncake's users know. */
+	struct engine_arguments arguments = {
+		.name = host,
+		.settings = { .values = { "control/port_min=15000", "control/port_max=17000" }, .count = 2 }
+	};
 
 	host_of(run->flags->local_server_name, host, sizeof(host));
 	return engine_start(run->command, &arguments, &run->engine);
