@@ -393,6 +393,32 @@ static void nothing_is_left_behind(void **state)
 	assert_int_equal(count_lines("/proc/self/maps", "memfd:"), maps);
 }
 
+/* A forked child inherits descriptors, but neither mappings nor the say in whether a session has ended. */
+static void a_forked_child_holds_nothing_back(void **state)
+{
+	struct pair pair = pair_open(MIB);
+	struct cw_region *region;
+	unsigned char *remote = allocate(pair.target, MIB, CW_ACCESS_REMOTE, &region);
+	pid_t pid;
+
+	(void)state;
+	expect_completed(move(pair.initiator, pair.segment, CW_OP_WRITE, pair.local, (uintptr_t)remote, MIB));
+	pid = fork();
+	assert_true(pid >= 0);
+	if (!pid) {
+		alarm(60);
+		pause();
+		_exit(0);
+	}
+	cw_engine_close(pair.initiator); /* without any word to the target but the end of the session */
+	assert_int_equal(cw_region_revoke(region, 0, 0, LIMIT), CW_OK);
+	kill(pid, SIGKILL);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	assert_int_equal(cw_memory_free(region), CW_OK);
+	cw_engine_close(pair.target);
+	munmap(pair.local, MIB);
+}
+
 /* ------------------------------------------------------------------------------------- broken sessions */
 
 static int abstract_name(int fd, struct sockaddr_un *address)
@@ -964,6 +990,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(pulled_writes_are_checked_by_the_target),
 		cmocka_unit_test(revoked_memory_is_stale_and_unmapped),
 		cmocka_unit_test(nothing_is_left_behind),
+		cmocka_unit_test(a_forked_child_holds_nothing_back),
 		cmocka_unit_test(a_lost_session_is_opened_again),
 		cmocka_unit_test(malformed_messages_are_refused),
 		cmocka_unit_test(another_process_is_read_and_written),
