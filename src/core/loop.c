@@ -195,31 +195,37 @@ static int run_events(struct cw_loop *loop)
 	return any;
 }
 
-/* Ends what is to end: requests of batches that were canceled or timed out, or whose region was revoked. */
+/* Why a request should end now, or CW_OK: its batch was canceled or timed out, or its region was revoked. */
+static int why_end(struct cw__request *request)
+{
+	int status = atomic_load_explicit(&request->batch->ending, memory_order_acquire);
+	int pin = status ? 0 : cw__region_pin(request->region, request->region_id, request->local_from, request->local_to);
+
+	if (!status && pin >= 0)
+		cw__region_unpin(request->region, pin);
+	return pin < 0 ? pin : status;
+}
+
+static void scan_segment(struct cw_segment *segment)
+{
+	struct cw__list *node = segment->active.next;
+
+	while (node != &segment->active) {
+		struct cw__request *request = cw__container(node, struct cw__request, active_node);
+		int status = request->failure ? CW_OK : why_end(request);
+
+		node = node->next;
+		if (!status)
+			continue;
+		cw__request_stop(request, status);
+		node = segment->active.next; /* others may have ended with it */
+	}
+}
+
 static void scan(struct cw_loop *loop)
 {
-	cw__list_each(at, &loop->segments)
-	{
-		struct cw_segment *segment = cw__container(at, struct cw_segment, loop_node);
-
-		cw__list_each(node, &segment->active)
-		{
-			struct cw__request *request = cw__container(node, struct cw__request, active_node);
-			int ending = atomic_load_explicit(&request->batch->ending, memory_order_acquire);
-			int pin;
-
-			if (ending) {
-				cw__request_stop(request, ending);
-				continue;
-			}
-			pin = cw__region_pin(request->region, request->region_id, request->local_from,
-					     request->local_to);
-			if (pin < 0)
-				cw__request_stop(request, pin);
-			else
-				cw__region_unpin(request->region, pin);
-		}
-	}
+	cw__list_each(node, &loop->segments)
+		scan_segment(cw__container(node, struct cw_segment, loop_node));
 }
 
 static int run_copies(struct cw_loop *loop)
