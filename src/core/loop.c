@@ -96,15 +96,6 @@ void cw__loop_kick(struct cw_loop *loop)
 		return; /* full means readable: the sleeper wakes anyway */
 }
 
-void cw__loop_tell(struct cw_loop *loop, _Atomic uint32_t *word)
-{
-	cw__futex_wake_all(word);
-	atomic_thread_fence(memory_order_seq_cst);
-	/* One of them may sleep as the loop's driver, also while another thread, perhaps this one, has its turn. */
-	if (atomic_load_explicit(&loop->blocking_driver, memory_order_relaxed))
-		cw__loop_kick(loop);
-}
-
 void cw__task_post(struct cw_loop *loop, struct cw_task *task)
 {
 	struct cw_task *head = atomic_load_explicit(&loop->inbox, memory_order_relaxed);
@@ -505,7 +496,7 @@ static void block(struct cw_loop *loop, _Atomic uint32_t *word, uint32_t mask, u
 
 		cw__loop_lock(loop);
 		asleep = prepare_sleep(loop, &wake_at);
-		/* After prepare_sleep(), whose barrier pairs with that of cw__loop_tell(). */
+		/* After prepare_sleep(), whose barrier pairs with that of cw__loop_signal(). */
 		if (asleep && atomic_load_explicit(word, memory_order_acquire) & mask) {
 			atomic_fetch_sub_explicit(&loop->sleeping, 1, memory_order_relaxed);
 			asleep = 0;
@@ -531,8 +522,9 @@ void cw__loop_signal(struct cw_loop *loop, _Atomic uint32_t *word, uint32_t befo
 	if (!(before & CW__BATCH_WAITED))
 		return;
 	cw__futex_wake_all(word);
-	/* Whoever waits may instead sleep in epoll_wait, where only an event wakes it. */
-	if (atomic_load_explicit(&loop->blocking_driver, memory_order_seq_cst))
+	atomic_thread_fence(memory_order_seq_cst);
+	/* Whoever waits may instead sleep in epoll_wait, where only an event wakes it; also while we have its turn. */
+	if (atomic_load_explicit(&loop->blocking_driver, memory_order_relaxed))
 		cw__loop_kick(loop);
 }
 
