@@ -375,7 +375,6 @@ struct cw__request {
 	uint8_t state;
 	uint8_t refreshed;           /* its remote region was asked for twice */
 	uint8_t have_path;
-	uint8_t ending;
 	_Atomic int status;          /* ERR_AGAIN while it runs */
 	int failure;                 /* what it will end with */
 	uint32_t remote_quiet;       /* enum cw_remote_state, the worst so far */

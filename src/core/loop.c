@@ -195,31 +195,37 @@ static int run_events(struct cw_loop *loop)
 	return any;
 }
 
-/* Ends what is to end: requests of batches that were canceled or timed out, or whose region was revoked. */
+/* Why a request should end now, or CW_OK: its batch was canceled or timed out, or its region was revoked. */
+static int why_end(struct cw__request *request)
+{
+	int status = atomic_load_explicit(&request->batch->ending, memory_order_acquire);
+	int pin = status ? 0 : cw__region_pin(request->region, request->region_id, request->local_from, request->local_to);
+
+	if (!status && pin >= 0)
+		cw__region_unpin(request->region, pin);
+	return pin < 0 ? pin : status;
+}
+
+static void scan_segment(struct cw_segment *segment)
+{
+	struct cw__list *node = segment->active.next;
+
+	while (node != &segment->active) {
+		struct cw__request *request = cw__container(node, struct cw__request, active_node);
+		int status = request->failure ? CW_OK : why_end(request);
+
+		node = node->next;
+		if (!status)
+			continue;
+		cw__request_stop(request, status);
+		node = segment->active.next; /* others may have ended with it */
+	}
+}
+
 static void scan(struct cw_loop *loop)
 {
-	cw__list_each(at, &loop->segments)
-	{
-		struct cw_segment *segment = cw__container(at, struct cw_segment, loop_node);
-
-		cw__list_each(node, &segment->active)
-		{
-			struct cw__request *request = cw__container(node, struct cw__request, active_node);
-			int ending = atomic_load_explicit(&request->batch->ending, memory_order_acquire);
-			int pin;
-
-			if (ending) {
-				cw__request_stop(request, ending);
-				continue;
-			}
-			pin = cw__region_pin(request->region, request->region_id, request->local_from,
-					     request->local_to);
-			if (pin < 0)
-				cw__request_stop(request, pin);
-			else
-				cw__region_unpin(request->region, pin);
-		}
-	}
+	cw__list_each(node, &loop->segments)
+		scan_segment(cw__container(node, struct cw_segment, loop_node));
 }
 
 static int run_copies(struct cw_loop *loop)
@@ -495,7 +501,12 @@ static void block(struct cw_loop *loop, _Atomic uint32_t *word, uint32_t mask, u
 		int asleep;
 
 		cw__loop_lock(loop);
-		asleep = !(atomic_load_explicit(word, memory_order_acquire) & mask) && prepare_sleep(loop, &wake_at);
+		asleep = prepare_sleep(loop, &wake_at);
+		/* After prepare_sleep(), whose barrier pairs with that of cw__loop_signal(). */
+		if (asleep && atomic_load_explicit(word, memory_order_acquire) & mask) {
+			atomic_fetch_sub_explicit(&loop->sleeping, 1, memory_order_relaxed);
+			asleep = 0;
+		}
 		cw__loop_unlock(loop);
 		if (asleep)
 			sleep_until(loop, wake_at);
@@ -517,8 +528,9 @@ void cw__loop_signal(struct cw_loop *loop, _Atomic uint32_t *word, uint32_t befo
 	if (!(before & CW__BATCH_WAITED))
 		return;
 	cw__futex_wake_all(word);
-	/* Whoever waits may instead sleep in epoll_wait, where only an event wakes it. */
-	if (atomic_load_explicit(&loop->blocking_driver, memory_order_seq_cst))
+	atomic_thread_fence(memory_order_seq_cst);
+	/* Whoever waits may instead sleep in epoll_wait, where only an event wakes it; also while we have its turn. */
+	if (atomic_load_explicit(&loop->blocking_driver, memory_order_relaxed))
 		cw__loop_kick(loop);
 }
 

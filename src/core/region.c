@@ -458,6 +458,7 @@ static int drain_pins(struct cw_region *region, uint64_t until)
 
 			if (cw__now() >= until)
 				return CW_ERR_BUSY;
+			cw_engine_progress(region->engine); /* perhaps we are the thread that everybody waits for */
 			nanosleep(&pause, NULL);
 		}
 	}
@@ -487,9 +488,14 @@ static int revoke_grants(struct cw_region *region, uint64_t from, uint64_t to, u
 		    CW_ERR_AGAIN)
 			cw__host_ops.revoke_done(lasting);
 	}
-	while ((left = atomic_load_explicit(&region->revocations, memory_order_seq_cst)) != 0)
-		if (cw__futex_wait(&region->revocations, left, until) == CW_ERR_AGAIN)
+	while ((left = atomic_load_explicit(&region->revocations, memory_order_seq_cst)) != 0) {
+		uint64_t now = cw__now();
+
+		if (now >= until)
 			return CW_ERR_BUSY;
+		cw_engine_progress(engine);
+		cw__futex_wait(&region->revocations, left, now + CW__MS < until ? now + CW__MS : until);
+	}
 	return CW_OK;
 }
 
@@ -499,7 +505,6 @@ static void scan_all(struct cw_engine *engine)
 		cw__loop_scan(&engine->loops[i]);
 }
 
-/* Engines that the caller drives have nobody else to end their requests while we wait. */
 static int revoke_range(struct cw_region *region, uint64_t from, uint64_t to, uint64_t until)
 {
 	struct cw_engine *engine = region->engine;
@@ -511,8 +516,6 @@ static int revoke_range(struct cw_region *region, uint64_t from, uint64_t to, ui
 		if (engine->control)
 			cw__control.region_gone(engine->control, region->view.id);
 		scan_all(engine);
-		if (!engine->thread_count)
-			cw_engine_progress(engine);
 		status = drain_pins(region, until);
 	}
 	if (!status)

@@ -301,6 +301,11 @@ static void enqueue(struct cw__request *request)
 	}
 }
 
+static int is_gone(const struct cw__remote *remote)
+{
+	return atomic_load_explicit(&remote->state, memory_order_acquire) == CW__REMOTE_GONE;
+}
+
 void cw__request_begin(struct cw__request *request)
 {
 	struct cw_segment *segment = request->segment;
@@ -315,6 +320,13 @@ void cw__request_begin(struct cw__request *request)
 	if (status) {
 		cw__request_stop(request, status);
 		return;
+	}
+	if (!segment->self && !segment->linked)
+		return; /* the link is being renewed: as above */
+	if (request->target && is_gone(request->target) && !request->refreshed) {
+		cw__remote_put(request->target);
+		request->target = NULL;
+		request->refreshed = 1;
 	}
 	if (!request->target)
 		request->target = cw__remote_ask(segment, request->remote.space, request->remote_from, request->remote_to);
@@ -367,13 +379,17 @@ static void pause_rail(struct cw_segment *segment, struct cw__rail *rail)
 }
 
 /* Another transport for a request whose own keeps failing, unless the caller forbade that. */
+static int is_strict(const struct cw__request *request)
+{
+	return request->segment->strict || request->batch->flags & CW_BATCH_STRICT;
+}
+
 static void leave_transport(struct cw__request *request)
 {
 	struct cw_reach other;
 	unsigned part;
-	int strict = request->segment->strict || request->batch->flags & CW_BATCH_STRICT;
 
-	if (strict || cw__path_choose(request->segment, request->region, request->target, request->op,
+	if (is_strict(request) || cw__path_choose(request->segment, request->region, request->target, request->op,
 				      request->skip | 1u << request->part, &part, &other))
 		return;
 	request->skip |= 1u << request->part;
@@ -408,7 +424,7 @@ static void slice_failed(struct cw__slice *slice, int status, enum cw_remote_sta
 		request->fence = slice->base.not_after;
 	if (remote == CW_REMOTE_QUIET && !request->failure &&
 	    (can_retry(slice, status, remote) || (is_stale(status) && !request->refreshed) ||
-	     status == CW_ERR_UNSUPPORTED)) {
+	     (status == CW_ERR_UNSUPPORTED && !is_strict(request)))) {
 		cw__count(segment->engine, slices_retried, 1);
 		slice->base.attempt++;
 		cw__list_remove(&slice->node);
@@ -438,8 +454,10 @@ void cw__slice_done(struct cw_slice *base, int status, enum cw_remote_state remo
 	struct cw_segment *segment = request->segment;
 	struct cw_loop *loop = segment->loop;
 	struct cw__rail *rail = &segment->lanes[slice->part].rails[base->rail];
+	struct cw_batch *batch = request->batch;
 	int path_failed = status && (cw_status_scope(status) == CW_SCOPE_PATH || cw_status_scope(status) == CW_SCOPE_PEER);
 
+	atomic_fetch_add_explicit(&batch->refs, 1, memory_order_relaxed); /* this may be its last slice */
 	slice_unpin(slice);
 	request->inflight--;
 	if (slice->posted) {
@@ -462,6 +480,7 @@ void cw__slice_done(struct cw_slice *base, int status, enum cw_remote_state remo
 		slice_failed(slice, status, remote);
 	}
 	end_if_quiet(request);
+	cw__batch_put(batch);
 	/* The transport may be in the middle of its own work: pump when the loop comes round. */
 	make_busy(segment);
 	if (loop->starved) {
@@ -773,7 +792,7 @@ static void copy_failed(struct cw__request *request, int status)
 		return;
 	if (!is_stale(status) && cw_status_scope(status) >= CW_SCOPE_PATH)
 		leave_transport(request);
-	if (status == CW_ERR_UNSUPPORTED) {
+	if (status == CW_ERR_UNSUPPORTED && !is_strict(request)) {
 		request->skip |= 1u << request->part;
 		request->have_path = 0;
 	}
@@ -787,11 +806,14 @@ int cw__segment_copy_some(struct cw_segment *segment)
 {
 	struct cw__list *node = segment->copies.next;
 	struct cw__request *request = cw__container(node, struct cw__request, node);
+	struct cw_batch *batch;
 	int status;
 
 	cw__segment_pump(segment);
 	if (cw__list_empty(&segment->copies) || node != segment->copies.next)
 		return !cw__list_empty(&segment->copies);
+	batch = request->batch;
+	atomic_fetch_add_explicit(&batch->refs, 1, memory_order_relaxed); /* this may be its last request */
 	status = atomic_load_explicit(&request->batch->ending, memory_order_acquire);
 	if (status) {
 		cw__request_stop(request, status);
@@ -805,6 +827,7 @@ int cw__segment_copy_some(struct cw_segment *segment)
 		}
 		end_if_quiet(request);
 	}
+	cw__batch_put(batch);
 	return !cw__list_empty(&segment->copies);
 }
 

@@ -4,10 +4,14 @@
 import csv
 import io
 import json
+import os
 import re
 import signal
+import subprocess
 
 import pytest
+
+from mooncake_wheel import wheel_python, wheels  # noqa: F401 (fixtures)
 
 TRANSPORTS = ["tcp", "shm"]
 
@@ -315,7 +319,7 @@ def test_a_bad_trace_is_refused_with_its_line(run, tmp_path, line):
 def test_transfer_engine_programs(run, spawn, program, protocol):
     common = ["--metadata_server=P2PHANDSHAKE", f"--protocol={protocol}", "-local_server_name", "127.0.0.1:12345",
               "--buffer_size=8m"]
-    target = spawn(program, *common, "--mode=target", stderr=-1, text=True)
+    target = spawn(program, *common, "--mode=target", stderr=subprocess.PIPE, text=True)
     line = target.stderr.readline()
     assert "Transfer Engine RPC using P2P handshake, listening on 127.0.0.1:" in line
     name = line.split("listening on ")[1].strip()
@@ -337,3 +341,68 @@ def test_hello(spawn, build_dir):
     out, _ = receiver.communicate(timeout=20)
     assert receiver.returncode == 0
     assert out.endswith("says: bytes from another process\n")
+
+
+# --------------------------------------------------------------------------------------- a Mooncake engine as peer
+
+
+@pytest.fixture
+def mooncake(wheels):
+    """The name of a Mooncake engine that offers 8 MiB."""
+    peer = wheels()
+    peer.map(memory="m", length=8 << 20)
+    peer.register(memory="m")
+    return peer.engine
+
+
+def test_validator_against_mooncake(run, mooncake):
+    result = run("transfer_engine_validator", "--metadata_server=P2PHANDSHAKE", "--protocol=tcp", f"--segment_id={mooncake}",
+                 "--local_server_name=127.0.0.1", "--buffer_size=8m", "--threads=2", "--batch_size=8", "--duration=0.5")
+    assert result.returncode == 0, result.stderr
+    assert len(re.findall("Data validation passed", result.stderr)) == 2
+
+
+P2P = ["--metadata_server=P2PHANDSHAKE", "--protocol=tcp", "--local_server_name=127.0.0.1", "--buffer_size=8388608"]
+
+
+@pytest.fixture
+def their_bench(wheel_python):
+    """Mooncake's own transfer_engine_bench, and the environment it wants."""
+    program = wheel_python.parent / "transfer_engine_bench"
+    if not program.exists():
+        pytest.skip("this wheel has no transfer_engine_bench")
+    return str(program), {**os.environ, "MC_FORCE_TCP": "1"}
+
+
+def listening(process):
+    for line in process.stderr:
+        if "listening on" in line:
+            return line.split("listening on ")[1].strip()
+    pytest.fail("the target did not start")
+
+
+@pytest.mark.parametrize("operation", ["read", "write"])
+def test_their_bench_measures_ours(spawn, their_bench, operation):
+    program, environment = their_bench
+    target = spawn("transfer_engine_bench", *P2P, "--mode=target", stderr=subprocess.PIPE, text=True)
+    theirs = spawn(program, *P2P, f"--segment_id={listening(target)}", f"--operation={operation}", "--duration=1",
+                   "--threads=2", "--batch_size=8", env=environment, stderr=subprocess.PIPE, text=True)
+    _, log = theirs.communicate(timeout=60)
+    assert re.search(r"Test completed: duration 1\.\d\d, batch count [1-9]", log), log
+    assert interrupt(target) == 0
+
+
+def test_our_validator_passes_with_theirs(run, spawn, their_bench):
+    program, environment = their_bench
+    target = spawn(program, *P2P, "--mode=target", env=environment, stderr=subprocess.PIPE, text=True)
+    result = run("transfer_engine_validator", *P2P, f"--segment_id={listening(target)}", "--duration=0.5", "--threads=2",
+                 "--batch_size=8")
+    assert result.returncode == 0, result.stderr
+    assert len(re.findall("Data validation passed", result.stderr)) == 2
+
+
+def test_bench_against_mooncake(run, mooncake):
+    result = run("causeway", "bench", mooncake, "--op", "mixed", "--size", "1-1m", "--batch", "4", "--seconds", "0.02",
+                 "--buffer", "8m", "--verify", "--format", "json")
+    assert result.returncode == 0, result.stderr
+    assert {(row["path"], row["verified"]) for row in json.loads(result.stdout)} == {("tcp", "yes")}

@@ -13,6 +13,7 @@
 #include <causeway/causeway.h>
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -22,7 +23,10 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <util/clock.h>
@@ -204,6 +208,13 @@ static void pair_close(struct pair *pair)
 	munmap(pair->local, pair->length);
 }
 
+/* What the application of the target does between its own accesses to memory and those of peers has to order them; here
+ * one thread is both applications. Taking the target's turn once is enough. */
+static void other_side(const struct pair *pair)
+{
+	assert_int_equal(cw_engine_progress(pair->target), CW_OK);
+}
+
 static void granted_memory_is_copied_once(void **state)
 {
 	struct pair pair = pair_open(3 * MIB);
@@ -237,12 +248,15 @@ static void ordinary_memory_is_only_read(void **state)
 	region_register(pair.target, remote, 8 * MIB, CW_ACCESS_REMOTE);
 	fill(pair.local, 8 * MIB, 3);
 	expect_completed(move(pair.initiator, pair.segment, CW_OP_WRITE, pair.local, (uintptr_t)remote, 8 * MIB));
+	other_side(&pair);
 	expect_filled(remote, 8 * MIB, 3);
 	fill(remote, 8 * MIB, 4);
+	other_side(&pair);
 	expect_completed(move(pair.initiator, pair.segment, CW_OP_READ, pair.local, (uintptr_t)remote, 8 * MIB));
 	expect_filled(pair.local, 8 * MIB, 4);
 	fill(pair.local, 1, 9);
 	expect_completed(move(pair.initiator, pair.segment, CW_OP_WRITE, pair.local, (uintptr_t)remote + 77, 1));
+	other_side(&pair);
 	assert_int_equal(remote[77], pair.local[0]);
 	step = path(pair.segment, pair.local, (uintptr_t)remote, CW_OP_WRITE);
 	assert_string_equal(step.checks, "target cpu: bounds, rights, key, generation");
@@ -275,6 +289,7 @@ static void scattered_pages_find_their_places(void **state)
 		request.local = (struct cw_vec){ (uintptr_t)pair.local, PAGE, 0, PAGES, from, 32, 0 };
 		request.remote = (struct cw_vec){ (uintptr_t)remotes[kind], PAGE, 0, PAGES, to, 32, 0 };
 		expect_completed(run(pair.initiator, &request, 0));
+		other_side(&pair);
 		for (uint32_t i = 0; i < PAGES; i++)
 			assert_memory_equal(remotes[kind] + to[i] * PAGE, pair.local + from[i] * PAGE, PAGE);
 		memset(pair.local, 0, 2 * PAGES * PAGE);
@@ -378,6 +393,111 @@ static void nothing_is_left_behind(void **state)
 	assert_int_equal(count_lines("/proc/self/maps", "memfd:"), maps);
 }
 
+/* ------------------------------------------------------------------------------------- broken sessions */
+
+static int abstract_name(int fd, struct sockaddr_un *address)
+{
+	socklen_t length = sizeof(*address);
+
+	memset(address, 0, sizeof(*address));
+	return !getpeername(fd, (struct sockaddr *)address, &length) && address->sun_family == AF_UNIX &&
+	       !strncmp(address->sun_path + 1, "causeway-", 9);
+}
+
+/* Cuts every session that an engine of this process has opened; returns how many. */
+static unsigned cut_sessions(void)
+{
+	struct sockaddr_un address;
+	unsigned count = 0;
+
+	for (int fd = 3; fd < 256; fd++)
+		if (abstract_name(fd, &address)) {
+			shutdown(fd, SHUT_RD);
+			count++;
+		}
+	return count;
+}
+
+/* What was granted is given back, what was sent is proved quiet, and then it goes on: never a wrong byte. */
+static void a_lost_session_is_opened_again(void **state)
+{
+	struct pair pair = pair_open(8 * MIB);
+	struct cw_region *region;
+	unsigned char *plain = memory(8 * MIB), *granted = allocate(pair.target, 8 * MIB, CW_ACCESS_REMOTE, &region);
+	unsigned completed = 0;
+
+	(void)state;
+	region_register(pair.target, plain, 8 * MIB, CW_ACCESS_REMOTE);
+	for (unsigned round = 0; round < 12; round++) {
+		struct cw_request request = { .segment = pair.segment, .op = CW_OP_WRITE };
+		unsigned char *there = round & 1 ? plain : granted;
+		struct cw_batch *batch;
+
+		other_side(&pair);
+		fill(pair.local, 8 * MIB, round);
+		request.local = range((uintptr_t)pair.local, 8 * MIB);
+		request.remote = range((uintptr_t)there, 8 * MIB);
+		assert_int_equal(cw_batch_submit(pair.initiator, &request, 1, NULL, &batch), CW_OK);
+		if (round)
+			cut_sessions();
+		assert_int_equal(cw_batch_wait(batch, LIMIT), CW_OK);
+		if (cw_batch_poll(batch) == CW_BATCH_COMPLETED) {
+			other_side(&pair);
+			expect_filled(there, 8 * MIB, round);
+			completed++;
+		}
+		cw_batch_release(batch);
+	}
+	assert_true(completed > 0);
+	fill(pair.local, 8 * MIB, 77);
+	expect_completed(move(pair.initiator, pair.segment, CW_OP_WRITE, pair.local, (uintptr_t)granted, 8 * MIB));
+	expect_completed(move(pair.initiator, pair.segment, CW_OP_WRITE, pair.local, (uintptr_t)plain, 8 * MIB));
+	assert_int_equal(cut_sessions(), 1);
+	assert_int_equal(cw_memory_free(region), CW_OK);
+	assert_int_equal(count_lines("/proc/self/maps", "memfd:"), 0);
+	pair_close(&pair);
+	munmap(plain, 8 * MIB);
+}
+
+/* What a stranger of the same user sends is refused, counted, and disturbs nobody. */
+static void malformed_messages_are_refused(void **state)
+{
+	static const unsigned char rows[][24] = {
+		{ 1 },               /* of another length than it says */
+		{ 24, 0, 0, 0, 5 },  /* DROP before HELLO */
+		{ 24, 0, 0, 0, 99 }, /* of no known type */
+	};
+	struct pair pair = pair_open(MIB);
+	struct cw_engine_stats before = { .size = sizeof(before) }, after = { .size = sizeof(after) };
+	struct sockaddr_un address;
+	struct cw_region *region;
+	unsigned char *granted = allocate(pair.target, MIB, CW_ACCESS_REMOTE, &region), byte;
+	socklen_t length;
+	int session = 0;
+
+	(void)state;
+	expect_completed(move(pair.initiator, pair.segment, CW_OP_WRITE, pair.local, (uintptr_t)granted, MIB));
+	while (session < 256 && !abstract_name(session, &address))
+		session++;
+	length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + strlen(address.sun_path + 1));
+	assert_int_equal(cw_engine_stats_get(pair.target, &before), CW_OK);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+		struct timeval patience = { 10, 0 };
+
+		assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)), 0);
+		assert_int_equal(connect(fd, (struct sockaddr *)&address, length), 0);
+		assert_int_equal(send(fd, rows[i], sizeof(rows[i]), MSG_NOSIGNAL), sizeof(rows[i]));
+		assert_int_equal(recv(fd, &byte, 1, 0), 0); /* the end, not a timeout */
+		close(fd);
+	}
+	assert_int_equal(cw_engine_stats_get(pair.target, &after), CW_OK);
+	assert_int_equal(after.protocol_errors - before.protocol_errors, sizeof(rows) / sizeof(rows[0]));
+	expect_completed(move(pair.initiator, pair.segment, CW_OP_READ, pair.local, (uintptr_t)granted, MIB));
+	assert_int_equal(cw_memory_free(region), CW_OK);
+	pair_close(&pair);
+}
+
 /* -------------------------------------------------------------------------------- an engine in a child */
 
 struct child {
@@ -390,28 +510,66 @@ struct offer {
 	uint64_t granted, plain;
 };
 
-static struct child child_start(void (*main_of_child)(int in, int out))
+/* What a child does; main() finds it by its name. */
+static void target_main(int in, int out);
+static void initiator_main(int in, int out);
+static void forbidden_main(int in, int out);
+static void stranger_main(int in, int out);
+
+static const struct {
+	const char *name;
+	void (*run)(int in, int out);
+} roles[] = { { "target", target_main },
+	      { "initiator", initiator_main },
+	      { "forbidden", forbidden_main },
+	      { "stranger", stranger_main } };
+
+/* This program again, in a role, with a pipe each way as descriptors 3 and 4. */
+static struct child child_start(const char *role)
 {
 	int to[2], from[2];
 	struct child child = { 0 };
 
-	assert_int_equal(pipe(to), 0);
-	assert_int_equal(pipe(from), 0);
+	assert_int_equal(pipe2(to, O_CLOEXEC), 0);
+	assert_int_equal(pipe2(from, O_CLOEXEC), 0);
 	child.pid = fork();
 	assert_true(child.pid >= 0);
 	if (!child.pid) {
-		close(to[1]);
-		close(from[0]);
-		alarm(60);
-		setenv("CMOCKA_TEST_ABORT", "1", 1); /* a failure ends the child, not only its test */
-		main_of_child(to[0], from[1]);
-		_exit(0);
+		int in = fcntl(to[0], F_DUPFD, 10), out = fcntl(from[1], F_DUPFD, 10);
+
+		dup2(in, 3);
+		dup2(out, 4);
+		close(in);
+		close(out);
+		execl("/proc/self/exe", "shm_test", role, (char *)NULL);
+		_exit(127);
 	}
 	close(to[0]);
 	close(from[1]);
 	child.to = to[1];
 	child.from = from[0];
 	return child;
+}
+
+static int play(const char *role)
+{
+	alarm(60);
+	for (size_t i = 0; i < sizeof(roles) / sizeof(roles[0]); i++)
+		if (!strcmp(roles[i].name, role)) {
+			roles[i].run(3, 4);
+			return 0;
+		}
+	return 126;
+}
+
+/* Returns when every thread of it has stopped. */
+static void child_stop(const struct child *child)
+{
+	int status;
+
+	kill(child->pid, SIGSTOP);
+	assert_int_equal(waitpid(child->pid, &status, WUNTRACED), child->pid);
+	assert_true(WIFSTOPPED(status));
 }
 
 static void child_send(int fd, const void *data, size_t length)
@@ -468,7 +626,7 @@ static void target_main(int in, int out)
 
 static void another_process_is_read_and_written(void **state)
 {
-	struct child child = child_start(target_main);
+	struct child child = child_start("target");
 	struct offer offer;
 	struct cw_engine *engine;
 	struct cw_segment *segment;
@@ -503,25 +661,25 @@ static void another_process_is_read_and_written(void **state)
 static void a_killed_target_ends_its_batches(void **state)
 {
 	enum { BATCHES = 64 };
-	struct child child = child_start(target_main);
+	struct child child = child_start("target");
 	struct offer offer;
 	struct cw_engine *engine;
 	struct cw_segment *segment;
-	unsigned char *local = memory(CHILD_BYTES);
+	unsigned char *local = memory(BATCHES * (size_t)MIB);
 	struct cw_batch *batches[BATCHES];
 	unsigned failed = 0;
 
 	(void)state;
 	child_receive(child.from, &offer, sizeof(offer));
 	engine = engine_open();
-	region_register(engine, local, CHILD_BYTES, CW_ACCESS_LOCAL);
+	region_register(engine, local, BATCHES * (size_t)MIB, CW_ACCESS_LOCAL);
 	segment = segment_open(engine, offer.name);
 	expect_completed(move(engine, segment, CW_OP_WRITE, local, offer.granted, 4096));
 	for (unsigned i = 0; i < BATCHES; i++) {
 		struct cw_request request = { .segment = segment, .op = i & 2 ? CW_OP_READ : CW_OP_WRITE };
 
-		request.local = range((uintptr_t)local, CHILD_BYTES);
-		request.remote = range(i & 1 ? offer.granted : offer.plain, CHILD_BYTES);
+		request.local = range((uintptr_t)local + i * (uint64_t)MIB, MIB);
+		request.remote = range(i & 1 ? offer.granted : offer.plain, MIB);
 		assert_int_equal(cw_batch_submit(engine, &request, 1, NULL, &batches[i]), CW_OK);
 		if (i == BATCHES / 2)
 			kill(child.pid, SIGKILL);
@@ -536,13 +694,13 @@ static void a_killed_target_ends_its_batches(void **state)
 	cw_segment_close(segment);
 	cw_engine_close(engine);
 	assert_int_equal(count_lines("/proc/self/maps", "memfd:"), 0);
-	munmap(local, CHILD_BYTES);
+	munmap(local, BATCHES * (size_t)MIB);
 }
 
 /* A stopped target cannot say that it is quiet; what it may still do is fenced by the deadline. */
 static void a_canceled_write_to_a_stopped_target_is_fenced(void **state)
 {
-	struct child child = child_start(target_main);
+	struct child child = child_start("target");
 	struct cw_batch_options options = CW_BATCH_OPTIONS_INIT;
 	struct cw_batch_result result = { .size = sizeof(result) };
 	struct offer offer;
@@ -560,7 +718,7 @@ static void a_canceled_write_to_a_stopped_target_is_fenced(void **state)
 	segment = segment_open(engine, offer.name);
 	fill(local, CHILD_BYTES, 21);
 	expect_completed(move(engine, segment, CW_OP_WRITE, local, offer.plain, CHILD_BYTES));
-	kill(child.pid, SIGSTOP);
+	child_stop(&child);
 	memset(local, 0xee, CHILD_BYTES);
 	request.segment = segment;
 	request.local = range((uintptr_t)local, CHILD_BYTES);
@@ -620,10 +778,9 @@ struct owner {
 	struct child child;
 };
 
-/* The child is started first: an engine does not survive a fork. */
 static struct owner owner_start(int granted)
 {
-	struct owner owner = { .child = child_start(initiator_main) };
+	struct owner owner = { .child = child_start("initiator") };
 	struct offer offer = { 0 };
 	char byte;
 
@@ -679,7 +836,7 @@ static void a_stopped_peer_holds_its_grant_until_it_answers(void **state)
 	struct owner owner = owner_start(1);
 
 	(void)state;
-	kill(owner.child.pid, SIGSTOP);
+	child_stop(&owner.child);
 	assert_int_equal(cw_region_revoke(owner.region, 0, 0, 300 * CW__MS), CW_ERR_BUSY);
 	assert_int_equal(cw_region_revoke(owner.region, 0, 0, 300 * CW__MS), CW_ERR_BUSY);
 	kill(owner.child.pid, SIGCONT);
@@ -694,7 +851,7 @@ static void a_killed_peer_gives_its_grant_back(void **state)
 	struct owner owner = owner_start(1);
 
 	(void)state;
-	kill(owner.child.pid, SIGSTOP);
+	child_stop(&owner.child);
 	assert_int_equal(cw_region_revoke(owner.region, 0, 0, 200 * CW__MS), CW_ERR_BUSY);
 	kill(owner.child.pid, SIGKILL);
 	assert_int_equal(cw_region_revoke(owner.region, 0, 0, LIMIT), CW_OK);
@@ -725,6 +882,7 @@ static void forbidden_main(int in, int out)
 {
 	struct pair pair;
 	struct cw_region *region;
+	struct cw_segment *any;
 	unsigned char *granted, *plain = memory(MIB);
 	struct cw_path_step step;
 
@@ -742,13 +900,19 @@ static void forbidden_main(int in, int out)
 		    CW_BATCH_FAILED)
 			_exit(3);
 	}
+	if (cw_segment_open(pair.initiator, cw_engine_name(pair.target), NULL, &any))
+		_exit(4);
+	fill(pair.local, MIB, 31);
+	expect_completed(move(pair.initiator, any, CW_OP_WRITE, pair.local, (uintptr_t)plain, MIB));
+	expect_filled(plain, MIB, 31);
+	cw_segment_close(any);
 	pair_close(&pair);
 	child_send(out, "k", 1);
 }
 
 static void a_kernel_that_forbids_attach_is_named_in_the_report(void **state)
 {
-	struct child child = child_start(forbidden_main);
+	struct child child = child_start("forbidden");
 	int status = child_end(&child, 0);
 
 	(void)state;
@@ -757,7 +921,40 @@ static void a_kernel_that_forbids_attach_is_named_in_the_report(void **state)
 	assert_int_equal(status, 0);
 }
 
-int main(void)
+/* Another user's engine: not to be had by shm, whatever the kernel would allow us. */
+static void stranger_main(int in, int out)
+{
+	if (setgid(65534) || setuid(65534))
+		_exit(77);
+	target_main(in, out);
+}
+
+static void another_user_is_not_served(void **state)
+{
+	struct child child;
+	struct offer offer;
+	struct cw_engine *engine;
+	struct cw_segment *segment;
+	unsigned char *local = memory(MIB);
+
+	(void)state;
+	if (geteuid() != 0)
+		skip(); /* only root can become somebody else */
+	child = child_start("stranger");
+	child_receive(child.from, &offer, sizeof(offer));
+	engine = engine_open();
+	region_register(engine, local, MIB, CW_ACCESS_LOCAL);
+	segment = segment_open(engine, offer.name);
+	assert_int_equal(move(engine, segment, CW_OP_READ, local, offer.granted, MIB).state, CW_BATCH_FAILED);
+	assert_int_equal(move(engine, segment, CW_OP_WRITE, local, offer.plain, MIB).state, CW_BATCH_FAILED);
+	assert_non_null(strstr(path(segment, local, offer.plain, CW_OP_READ).why, "another user"));
+	cw_segment_close(segment);
+	cw_engine_close(engine);
+	assert_int_equal(child_end(&child, 0), 0);
+	munmap(local, MIB);
+}
+
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(granted_memory_is_copied_once),
@@ -767,6 +964,8 @@ int main(void)
 		cmocka_unit_test(pulled_writes_are_checked_by_the_target),
 		cmocka_unit_test(revoked_memory_is_stale_and_unmapped),
 		cmocka_unit_test(nothing_is_left_behind),
+		cmocka_unit_test(a_lost_session_is_opened_again),
+		cmocka_unit_test(malformed_messages_are_refused),
 		cmocka_unit_test(another_process_is_read_and_written),
 		cmocka_unit_test(a_killed_target_ends_its_batches),
 		cmocka_unit_test(a_canceled_write_to_a_stopped_target_is_fenced),
@@ -775,7 +974,8 @@ int main(void)
 		cmocka_unit_test(a_stopped_peer_holds_its_grant_until_it_answers),
 		cmocka_unit_test(a_killed_peer_gives_its_grant_back),
 		cmocka_unit_test(a_kernel_that_forbids_attach_is_named_in_the_report),
+		cmocka_unit_test(another_user_is_not_served),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return argc == 2 ? play(argv[1]) : cmocka_run_group_tests(tests, NULL, NULL);
 }

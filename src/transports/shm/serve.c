@@ -665,7 +665,7 @@ static void session_open(struct cw__shm *shm, int fd)
 	cw__list_init(&session->grants);
 	cw__list_init(&session->pulls);
 	cw__list_init(&session->spare);
-	cw__shm_channel_init(&session->channel, shm->host, fd);
+	cw__shm_channel_init(&session->channel, shm->host, fd, SHUT_WR);
 	session->channel.io.ready = meeting_ready;
 	pthread_mutex_lock(&shm->lock);
 	cw__list_push_back(&shm->sessions, &session->node);
