@@ -79,18 +79,13 @@ void cw__log(struct cw_engine *engine, enum cw_log_level level, const char *form
 
 struct cw__slice;
 
-struct cw__timers {
-	struct cw_timer **heap; /* by time */
-	size_t count, capacity;
-};
-
 /* Where a share of the peers is handled. Everything is guarded by lock unless it says otherwise. */
 struct cw_loop {
 	struct cw_engine *engine;
 	pthread_mutex_t lock;
 	int epoll_fd, wake_fd, timer_fd;
 	struct cw_io wake_io, timer_io;
-	struct cw__timers timers;
+	struct cw_timer *timers;   /* the earliest; see timers.c */
 	uint64_t armed_at; /* what timer_fd is set to; CW_FOREVER = nothing */
 	struct epoll_event events[64];
 	int event_count, event_next;

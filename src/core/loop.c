@@ -164,11 +164,11 @@ static int run_timers(struct cw_loop *loop)
 	uint64_t now;
 	int any = 0;
 
-	if (!loop->timers.count)
+	if (!loop->timers)
 		return 0;
 	now = cw__now();
-	while (loop->timers.count && loop->timers.heap[0]->at <= now) {
-		struct cw_timer *timer = loop->timers.heap[0];
+	while (loop->timers && loop->timers->at <= now) {
+		struct cw_timer *timer = loop->timers;
 
 		cw__timer_stop(loop, timer);
 		timer->fire(timer);
@@ -274,7 +274,7 @@ int cw__loop_turn(struct cw_loop *loop)
 
 static void arm_timer(struct cw_loop *loop)
 {
-	uint64_t at = loop->timers.count ? loop->timers.heap[0]->at : CW_FOREVER;
+	uint64_t at = loop->timers ? loop->timers->at : CW_FOREVER;
 	struct itimerspec when = { 0 };
 
 	/* Later than armed is left alone: an early wake-up costs less than a system call for each batch. */
@@ -596,6 +596,5 @@ void cw__loop_close(struct cw_loop *loop)
 			close(fds[i]);
 	while (!cw__list_empty(&loop->slabs))
 		free(cw__list_pop(&loop->slabs));
-	free(loop->timers.heap);
 	pthread_mutex_destroy(&loop->lock);
 }
