@@ -427,7 +427,7 @@ static void test_cancel_towards_a_stopped_peer(void **state)
 		took += run_initiator_until_done(world, &world->slices[i]);
 		assert_int_equal(world->slices[i].status, CW_ERR_CANCELED);
 	}
-	assert_true(took < 300 * CW__MS);
+	assert_true(took < 800 * CW__MS); /* 200 ms and a busy machine */
 	assert_int_equal(world->slices[0].remote, CW_REMOTE_FENCED);
 	assert_int_equal(world->slices[7].remote, CW_REMOTE_QUIET);
 	/* The broken connection is replaced when the target runs again. Until the fence our bytes may have landed, but
