@@ -108,7 +108,7 @@ struct cw_loop {
 	_Atomic unsigned drivers;  /* callers that wait and drive */
 	_Atomic uint32_t drive_epoch;
 	_Atomic int blocking_driver; /* one of them may block in epoll_wait */
-	_Atomic uint32_t park;     /* futex: 1 = the progress thread is parked because a caller drives */
+	_Atomic uint32_t park;     /* futex: not 0 = the progress thread is parked because a caller drives */
 	_Atomic unsigned futex_waiters; /* callers that wait on a batch without driving */
 	pthread_t thread;
 	int has_thread;

@@ -37,7 +37,7 @@ static void wake_drivers(struct cw_queue *queue)
 	struct cw_engine *engine = queue->engine;
 
 	for (unsigned i = 0; i < engine->loop_count; i++)
-		if (atomic_load_explicit(&engine->loops[i].blocking_driver, memory_order_acquire))
+		if (atomic_load_explicit(&engine->loops[i].blocking_driver, memory_order_seq_cst))
 			cw__loop_kick(&engine->loops[i]);
 }
 
