@@ -444,6 +444,7 @@ struct cw__dependency {
 	struct cw__list node; /* in the batch's or counter's list */
 	struct cw_batch *batch;
 	uint64_t value;       /* counter */
+	int ok;               /* how it came; set when it left that list */
 };
 
 struct cw_counter {
@@ -507,7 +508,8 @@ struct cw_queue {
 
 int cw__queue_init(struct cw_queue *queue, struct cw_engine *engine);
 void cw__queue_destroy(struct cw_queue *queue);
-void cw__queue_push_batch(struct cw_queue *queue, struct cw_batch *batch);
+/* Publishes the batch's last word and its event together; returns the word before. */
+uint32_t cw__queue_push_end(struct cw_queue *queue, struct cw_batch *batch, uint32_t word);
 int cw__queue_push_notify(struct cw_queue *queue, struct cw__text sender, struct cw__text name, const void *data,
 			  size_t length, size_t limit);
 void cw__queue_push_peer(struct cw_queue *queue, struct cw_segment *segment, enum cw_peer_state state);
