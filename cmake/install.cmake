@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# Header, library, pkg-config file, CMake package and man pages.
+# Header, library, pkg-config file, CMake package and manual pages.
 
 include(CMakePackageConfigHelpers)
 
@@ -27,3 +27,19 @@ foreach(section 1 3 7)
 		install(FILES ${pages} DESTINATION ${CMAKE_INSTALL_MANDIR}/man${section})
 	endif()
 endforeach()
+
+# The pages that follow from the sources: functions, statuses, settings. `man -M build/release/man cw_batch_submit` shows one.
+find_program(PYTHON3 python3)
+if(PYTHON3)
+	set(man_dir "${PROJECT_BINARY_DIR}/man")
+	add_custom_command(OUTPUT "${man_dir}/made"
+		COMMAND "${PYTHON3}" "${PROJECT_SOURCE_DIR}/scripts/man.py" "${man_dir}"
+		COMMAND "${CMAKE_COMMAND}" -E touch "${man_dir}/made"
+		DEPENDS "${PROJECT_SOURCE_DIR}/scripts/man.py" "${PROJECT_SOURCE_DIR}/include/causeway/causeway.h"
+			"${PROJECT_SOURCE_DIR}/src/core/settings.def" "${PROJECT_SOURCE_DIR}/src/core/status.def"
+		COMMENT "Making manual pages" VERBATIM)
+	add_custom_target(man ALL DEPENDS "${man_dir}/made")
+	install(DIRECTORY "${man_dir}/man3" "${man_dir}/man7" DESTINATION ${CMAKE_INSTALL_MANDIR})
+else()
+	message(STATUS "python3 is missing: no manual pages of functions, statuses and settings")
+endif()

@@ -77,7 +77,12 @@ def without_comments(text):
 
 
 def build(preset):
-    return complaints(["./do", "build", preset], timeout=1200)
+    """Builds; the complaints are the compiler's errors, or the end of the output when there are none among them."""
+    status, output = run(["./do", "build", preset], timeout=1200)
+    if status == 0:
+        return []
+    errors = [line for line in output.splitlines() if re.search(r"error:|undefined reference|multiple definition", line)]
+    return errors[:20] or output.splitlines()[-20:]
 
 
 def public_functions():
@@ -228,9 +233,19 @@ def check_covered():
     ]
 
 
-def check_settings():
-    """The manual page of the settings is the one that settings.def gives."""
-    return complaints([sys.executable, "scripts/settings_page.py", "--check"])
+def check_man():
+    """Every public function has a manual page, and groff has nothing to say about any page."""
+    with tempfile.TemporaryDirectory(dir=BUILD) as folder:
+        found = complaints([sys.executable, "scripts/man.py", folder])
+        made = sorted(Path(folder).glob("man*/*"))
+        names = {path.name for path in made}
+        found += [f"{name} has no manual page" for name in public_functions() if f"{name}.3" not in names]
+        for path in [*sources(under="man"), *made]:
+            if text_of(path).startswith(".so "):
+                continue  # another name of a page
+            status, output = run(["groff", "-man", "-Tutf8", "-ww", "-z", str(path)])
+            found += [f"{path.name}: {line}" for line in output.splitlines()[:3] or ["groff failed"] * (status != 0)]
+    return found
 
 
 def check_quiet():
@@ -306,7 +321,7 @@ CHECKS = {
     "lengths": check_lengths,
     "parts": check_parts,
     "covered": check_covered,
-    "settings": check_settings,
+    "man": check_man,
     "symbols": check_symbols,
     "needed": check_needed,
     "install": check_install,

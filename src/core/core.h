@@ -79,18 +79,13 @@ void cw__log(struct cw_engine *engine, enum cw_log_level level, const char *form
 
 struct cw__slice;
 
-struct cw__timers {
-	struct cw_timer **heap; /* by time */
-	size_t count, capacity;
-};
-
 /* Where a share of the peers is handled. Everything is guarded by lock unless it says otherwise. */
 struct cw_loop {
 	struct cw_engine *engine;
 	pthread_mutex_t lock;
 	int epoll_fd, wake_fd, timer_fd;
 	struct cw_io wake_io, timer_io;
-	struct cw__timers timers;
+	struct cw_timer *timers;   /* the earliest; see timers.c */
 	uint64_t armed_at; /* what timer_fd is set to; CW_FOREVER = nothing */
 	struct epoll_event events[64];
 	int event_count, event_next;
@@ -108,7 +103,7 @@ struct cw_loop {
 	_Atomic unsigned drivers;  /* callers that wait and drive */
 	_Atomic uint32_t drive_epoch;
 	_Atomic int blocking_driver; /* one of them may block in epoll_wait */
-	_Atomic uint32_t park;     /* futex: 1 = the progress thread is parked because a caller drives */
+	_Atomic uint32_t park;     /* futex: not 0 = the progress thread is parked because a caller drives */
 	_Atomic unsigned futex_waiters; /* callers that wait on a batch without driving */
 	pthread_t thread;
 	int has_thread;
@@ -375,7 +370,6 @@ struct cw__request {
 	uint8_t state;
 	uint8_t refreshed;           /* its remote region was asked for twice */
 	uint8_t have_path;
-	uint8_t ending;
 	_Atomic int status;          /* ERR_AGAIN while it runs */
 	int failure;                 /* what it will end with */
 	uint32_t remote_quiet;       /* enum cw_remote_state, the worst so far */
@@ -444,6 +438,7 @@ struct cw__dependency {
 	struct cw__list node; /* in the batch's or counter's list */
 	struct cw_batch *batch;
 	uint64_t value;       /* counter */
+	int ok;               /* how it came; set when it left that list */
 };
 
 struct cw_counter {
@@ -507,7 +502,8 @@ struct cw_queue {
 
 int cw__queue_init(struct cw_queue *queue, struct cw_engine *engine);
 void cw__queue_destroy(struct cw_queue *queue);
-void cw__queue_push_batch(struct cw_queue *queue, struct cw_batch *batch);
+/* Publishes the batch's last word and its event together; returns the word before. */
+uint32_t cw__queue_push_end(struct cw_queue *queue, struct cw_batch *batch, uint32_t word);
 int cw__queue_push_notify(struct cw_queue *queue, struct cw__text sender, struct cw__text name, const void *data,
 			  size_t length, size_t limit);
 void cw__queue_push_peer(struct cw_queue *queue, struct cw_segment *segment, enum cw_peer_state state);

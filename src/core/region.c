@@ -458,6 +458,7 @@ static int drain_pins(struct cw_region *region, uint64_t until)
 
 			if (cw__now() >= until)
 				return CW_ERR_BUSY;
+			cw_engine_progress(region->engine); /* perhaps we are the thread that everybody waits for */
 			nanosleep(&pause, NULL);
 		}
 	}
@@ -487,9 +488,14 @@ static int revoke_grants(struct cw_region *region, uint64_t from, uint64_t to, u
 		    CW_ERR_AGAIN)
 			cw__host_ops.revoke_done(lasting);
 	}
-	while ((left = atomic_load_explicit(&region->revocations, memory_order_seq_cst)) != 0)
-		if (cw__futex_wait(&region->revocations, left, until) == CW_ERR_AGAIN)
+	while ((left = atomic_load_explicit(&region->revocations, memory_order_seq_cst)) != 0) {
+		uint64_t now = cw__now();
+
+		if (now >= until)
 			return CW_ERR_BUSY;
+		cw_engine_progress(engine);
+		cw__futex_wait(&region->revocations, left, now + CW__MS < until ? now + CW__MS : until);
+	}
 	return CW_OK;
 }
 
@@ -499,7 +505,6 @@ static void scan_all(struct cw_engine *engine)
 		cw__loop_scan(&engine->loops[i]);
 }
 
-/* Engines that the caller drives have nobody else to end their requests while we wait. */
 static int revoke_range(struct cw_region *region, uint64_t from, uint64_t to, uint64_t until)
 {
 	struct cw_engine *engine = region->engine;
@@ -511,8 +516,6 @@ static int revoke_range(struct cw_region *region, uint64_t from, uint64_t to, ui
 		if (engine->control)
 			cw__control.region_gone(engine->control, region->view.id);
 		scan_all(engine);
-		if (!engine->thread_count)
-			cw_engine_progress(engine);
 		status = drain_pins(region, until);
 	}
 	if (!status)
@@ -558,18 +561,22 @@ static int retire(struct cw_region *region)
 	return CW_OK;
 }
 
-/* Takes back one registration; *last_out = 1 when it was the last and the region is retired. */
-static int unregister(struct cw_region *region, int *last_out)
+/* Takes back one registration; *last_out = 1 when it was the last and the region is retired. freeing: the memory goes too. */
+static int unregister(struct cw_region *region, int freeing, int *last_out)
 {
 	struct cw_engine *engine = region->engine;
 	int status = CW_OK;
 
-	if (region->has_worker && atomic_load_explicit(&region->state, memory_order_acquire) < CW__REGION_LIVE)
-		cw_region_ready(region, CW_FOREVER, NULL);
 	*last_out = 0;
+	/* FAILED and STALE_REGION are no reasons to keep it. */
+	cw_region_ready(region, CW_FOREVER, NULL);
 	pthread_mutex_lock(&engine->region_lock);
 	if (!region->registrations)
 		status = cw__fail(CW_ERR_NOT_FOUND, "the region is not registered");
+	else if (freeing && !region->allocation.address)
+		status = cw__fail(CW_ERR_INVALID, "this memory is the caller's; use cw_region_unregister()");
+	else if (!freeing && region->allocation.address && region->registrations == 1)
+		status = cw__fail(CW_ERR_INVALID, "this memory was allocated by the engine; use cw_memory_free()");
 	else if (region->freeing)
 		status = cw__fail(CW_ERR_BUSY, "another thread is unregistering this region");
 	else if (region->registrations > 1)
@@ -599,11 +606,8 @@ int cw_region_unregister(struct cw_region *region)
 {
 	int last, status = region ? cw__engine_check(region->engine) : cw__fail(CW_ERR_INVALID, "no region");
 
-	if (status)
-		return status;
-	if (region->allocation.address && region->registrations == 1)
-		return cw__fail(CW_ERR_INVALID, "this memory was allocated by the engine; use cw_memory_free()");
-	status = unregister(region, &last);
+	if (!status)
+		status = unregister(region, 0, &last);
 	if (!status && last)
 		region_drop(region);
 	return status;
@@ -621,6 +625,7 @@ int cw_region_info_get(struct cw_region *region, struct cw_region_info *info_out
 		status = cw_region_ready(region, CW_FOREVER, NULL);
 	if (status)
 		return status;
+	pthread_mutex_lock(&region->engine->region_lock); /* against another registration, or the end, of the same range */
 	*info_out = (struct cw_region_info){
 		.size = sizeof(*info_out),
 		.address = region->view.address,
@@ -636,6 +641,7 @@ int cw_region_info_get(struct cw_region *region, struct cw_region_info *info_out
 		.engine_owned = region->allocation.address != NULL,
 	};
 	memcpy(info_out->location, region->memory.location, sizeof(info_out->location));
+	pthread_mutex_unlock(&region->engine->region_lock);
 	return CW_OK;
 }
 
@@ -754,10 +760,8 @@ int cw_memory_free(struct cw_region *region)
 	if (!region)
 		return CW_OK;
 	status = cw__engine_check(region->engine);
-	if (!status && !region->allocation.address)
-		status = cw__fail(CW_ERR_INVALID, "this memory is the caller's; use cw_region_unregister()");
 	if (!status)
-		status = unregister(region, &last);
+		status = unregister(region, 1, &last);
 	if (!status && last)
 		release_memory(region);
 	return status;

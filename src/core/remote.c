@@ -203,14 +203,24 @@ static void resolved(struct cw__remote *remote, int status)
 	cw__remote_put(remote);
 }
 
+/* With the last import the region can be used, or, if it went meanwhile, be closed with all that was imported. */
+static void one_less(struct cw__remote *remote)
+{
+	if (--remote->importing)
+		return;
+	atomic_fetch_add_explicit(&remote->refs, 1, memory_order_relaxed);
+	resolved(remote, remote->import_stale ? CW_ERR_STALE_REGION : CW_OK);
+	cw__remote_unpin(remote);
+	cw__remote_put(remote);
+}
+
 static void import_ended(struct cw__remote *remote, unsigned part, int status, void *import)
 {
 	remote->import_state[part] = status ? CW__IMPORT_FAILED : CW__IMPORT_READY;
 	remote->imports[part] = status ? NULL : import;
 	if (status == CW_ERR_STALE_REGION) /* it went between the answer and the import: no way is left */
 		remote->import_stale = 1;
-	if (--remote->importing == 0)
-		resolved(remote, remote->import_stale ? CW_ERR_STALE_REGION : CW_OK);
+	one_less(remote);
 }
 
 void cw__host_import_done(struct cw_import *token, int status, void *import)
@@ -251,6 +261,7 @@ static void import_all(struct cw__remote *remote, const struct cw__region_record
 	struct cw_segment *segment = remote->segment;
 
 	remote->importing = 1; /* ourselves, so that it cannot end before all have begun */
+	atomic_fetch_add_explicit(&remote->pins, 1, memory_order_seq_cst); /* closed only when every import is known */
 	for (unsigned part = 0; part < segment->engine->part_count; part++) {
 		const char *name = segment->engine->parts[part].ops->name;
 
@@ -262,8 +273,7 @@ static void import_all(struct cw__remote *remote, const struct cw__region_record
 			    !memcmp(record->transports[i].name.data, name, strlen(name)))
 				import_one(remote, part, record->transports[i].blob, record->transports[i].length);
 	}
-	if (--remote->importing == 0)
-		resolved(remote, remote->import_stale ? CW_ERR_STALE_REGION : CW_OK);
+	one_less(remote);
 }
 
 static void answered(void *arg, int status, const void *body, size_t length)
@@ -419,16 +429,23 @@ struct cw__remote *cw__remote_ask(struct cw_segment *segment, uint32_t space, ui
 
 /* ------------------------------------------------------------------------------- the peer's revocations */
 
+/* On the loop, which alone takes a region off the list: what is found stays until the caller returns. */
 static struct cw__remote *find_id(struct cw_segment *segment, uint64_t id)
 {
+	struct cw__remote *found = NULL;
+
+	pthread_mutex_lock(&segment->lock); /* a look-up by any thread changes the order of the list */
 	cw__list_each(node, &segment->remotes)
 	{
 		struct cw__remote *remote = cw__container(node, struct cw__remote, node);
 
-		if (remote->view.id == id)
-			return remote;
+		if (remote->view.id == id) {
+			found = remote;
+			break;
+		}
 	}
-	return NULL;
+	pthread_mutex_unlock(&segment->lock);
+	return found;
 }
 
 void cw__core_region_gone(void *arg, uint64_t region_id)

@@ -168,9 +168,7 @@ static void slice_fill(struct cw__slice *slice, struct cw__request *request, uns
 		.flags = request->batch->flags & CW_BATCH_CHECKSUM ? CW_SLICE_CHECKSUM : 0,
 		.piece_limit = piece_bound(request, length),
 		.local = &request->region->view,
-		.attachment = request->region->attachments[request->part],
 		.remote = &request->target->view,
-		.import = request->target->imports[request->part],
 	};
 }
 
@@ -183,8 +181,11 @@ static int slice_pin(struct cw__slice *slice)
 	if (status)
 		return status;
 	slice->pin = cw__region_pin(request->region, request->region_id, request->local_from, request->local_to);
-	if (slice->pin >= 0)
+	if (slice->pin >= 0) {
+		slice->base.attachment = request->region->attachments[slice->part];
+		slice->base.import = request->target->imports[slice->part];
 		return CW_OK;
+	}
 	cw__remote_unpin(request->target);
 	return CW_ERR_CANCELED; /* our own region went: no other way helps */
 }
@@ -230,6 +231,9 @@ void cw__request_stop(struct cw__request *request, int status)
 
 	if (request->state == CW__REQUEST_ENDED)
 		return;
+	/* It was there before we asked anew: it went away, rather than never was. */
+	if (status == CW_ERR_NOT_REGISTERED && request->refreshed)
+		status = CW_ERR_STALE_REGION;
 	if (!request->failure)
 		request->failure = status;
 	cw__list_remove(&request->node);
@@ -271,19 +275,41 @@ static int has_right(const struct cw__request *request)
 		(request->op == CW_OP_WRITE ? CW_ACCESS_REMOTE_WRITE : CW_ACCESS_REMOTE_READ)) != 0;
 }
 
+static int is_gone(const struct cw__remote *remote)
+{
+	return atomic_load_explicit(&remote->state, memory_order_acquire) == CW__REMOTE_GONE;
+}
+
+/* Asks for the remote region anew, once. 1 = it was started again. */
+static int refresh(struct cw__request *request);
+
+/* Any thread. Both regions are held meanwhile: what transports made of them goes with them. */
+static int find_path(struct cw__request *request)
+{
+	int status, pin = cw__remote_pin(request->target);
+
+	if (pin)
+		return pin;
+	pin = cw__region_pin(request->region, request->region_id, request->local_from, request->local_to);
+	status = pin < 0 ? pin :
+		 !has_right(request) ?
+			   CW_ERR_ACCESS :
+			   cw__path_choose(request->segment, request->region, request->target, request->op,
+					   request->skip, &request->part, &request->reach);
+	if (pin >= 0)
+		cw__region_unpin(request->region, pin);
+	cw__remote_unpin(request->target);
+	return status;
+}
+
 /* Finds the way and queues the request; the caller pumps. */
 static void enqueue(struct cw__request *request)
 {
 	struct cw_segment *segment = request->segment;
-	int pin = cw__region_pin(request->region, request->region_id, request->local_from, request->local_to);
-	int status = pin < 0 ? pin :
-		     !has_right(request) ?
-			       CW_ERR_ACCESS :
-			       cw__path_choose(segment, request->region, request->target, request->op, request->skip,
-					       &request->part, &request->reach);
+	int status = find_path(request);
 
-	if (pin >= 0)
-		cw__region_unpin(request->region, pin);
+	if (status == CW_ERR_STALE_REGION && is_gone(request->target) && refresh(request))
+		return;
 	if (status) {
 		cw__request_stop(request, status);
 		return;
@@ -297,6 +323,11 @@ static void enqueue(struct cw__request *request)
 	} else {
 		cw__list_push_back(&segment->queues[request->batch->priority], &request->node);
 	}
+}
+
+static int is_gone(const struct cw__remote *remote)
+{
+	return atomic_load_explicit(&remote->state, memory_order_acquire) == CW__REMOTE_GONE;
 }
 
 void cw__request_begin(struct cw__request *request)
@@ -314,6 +345,13 @@ void cw__request_begin(struct cw__request *request)
 		cw__request_stop(request, status);
 		return;
 	}
+	if (!segment->self && !segment->linked)
+		return; /* the link is being renewed: as above */
+	if (request->target && is_gone(request->target) && !request->refreshed) {
+		cw__remote_put(request->target);
+		request->target = NULL;
+		request->refreshed = 1;
+	}
 	if (!request->target)
 		request->target = cw__remote_ask(segment, request->remote.space, request->remote_from, request->remote_to);
 	if (!request->target) {
@@ -329,13 +367,14 @@ void cw__request_begin(struct cw__request *request)
 	case CW__REMOTE_READY:
 		enqueue(request);
 		break;
-	default: /* it could not even be asked, or went at once */
-		cw__request_stop(request, request->target->failure ? request->target->failure : CW_ERR_STALE_REGION);
+	default: /* it could not even be asked, or went since it was found */
+		if (request->target->failure || !refresh(request))
+			cw__request_stop(request, request->target->failure ? request->target->failure :
+									     CW_ERR_STALE_REGION);
 		break;
 	}
 }
 
-/* Asks for the remote region anew, once. 1 = it was started again. */
 static int refresh(struct cw__request *request)
 {
 	struct cw__remote *old = request->target;
@@ -365,13 +404,17 @@ static void pause_rail(struct cw_segment *segment, struct cw__rail *rail)
 }
 
 /* Another transport for a request whose own keeps failing, unless the caller forbade that. */
+static int is_strict(const struct cw__request *request)
+{
+	return request->segment->strict || request->batch->flags & CW_BATCH_STRICT;
+}
+
 static void leave_transport(struct cw__request *request)
 {
 	struct cw_reach other;
 	unsigned part;
-	int strict = request->segment->strict || request->batch->flags & CW_BATCH_STRICT;
 
-	if (strict || cw__path_choose(request->segment, request->region, request->target, request->op,
+	if (is_strict(request) || cw__path_choose(request->segment, request->region, request->target, request->op,
 				      request->skip | 1u << request->part, &part, &other))
 		return;
 	request->skip |= 1u << request->part;
@@ -406,7 +449,7 @@ static void slice_failed(struct cw__slice *slice, int status, enum cw_remote_sta
 		request->fence = slice->base.not_after;
 	if (remote == CW_REMOTE_QUIET && !request->failure &&
 	    (can_retry(slice, status, remote) || (is_stale(status) && !request->refreshed) ||
-	     status == CW_ERR_UNSUPPORTED)) {
+	     (status == CW_ERR_UNSUPPORTED && !is_strict(request)))) {
 		cw__count(segment->engine, slices_retried, 1);
 		slice->base.attempt++;
 		cw__list_remove(&slice->node);
@@ -436,8 +479,10 @@ void cw__slice_done(struct cw_slice *base, int status, enum cw_remote_state remo
 	struct cw_segment *segment = request->segment;
 	struct cw_loop *loop = segment->loop;
 	struct cw__rail *rail = &segment->lanes[slice->part].rails[base->rail];
+	struct cw_batch *batch = request->batch;
 	int path_failed = status && (cw_status_scope(status) == CW_SCOPE_PATH || cw_status_scope(status) == CW_SCOPE_PEER);
 
+	atomic_fetch_add_explicit(&batch->refs, 1, memory_order_relaxed); /* this may be its last slice */
 	slice_unpin(slice);
 	request->inflight--;
 	if (slice->posted) {
@@ -461,6 +506,7 @@ void cw__slice_done(struct cw_slice *base, int status, enum cw_remote_state remo
 		slice_failed(slice, status, remote);
 	}
 	end_if_quiet(request);
+	cw__batch_put(batch);
 	/* The transport may be in the middle of its own work: pump when the loop comes round. */
 	make_busy(segment);
 	if (loop->starved) {
@@ -778,7 +824,7 @@ static void copy_failed(struct cw__request *request, int status)
 		return;
 	if (!is_stale(status) && cw_status_scope(status) >= CW_SCOPE_PATH)
 		leave_transport(request);
-	if (status == CW_ERR_UNSUPPORTED) {
+	if (status == CW_ERR_UNSUPPORTED && !is_strict(request)) {
 		request->skip |= 1u << request->part;
 		request->have_path = 0;
 	}
@@ -792,11 +838,14 @@ int cw__segment_copy_some(struct cw_segment *segment)
 {
 	struct cw__list *node = segment->copies.next;
 	struct cw__request *request = cw__container(node, struct cw__request, node);
+	struct cw_batch *batch;
 	int status;
 
 	cw__segment_pump(segment);
 	if (cw__list_empty(&segment->copies) || node != segment->copies.next)
 		return !cw__list_empty(&segment->copies);
+	batch = request->batch;
+	atomic_fetch_add_explicit(&batch->refs, 1, memory_order_relaxed); /* this may be its last request */
 	status = atomic_load_explicit(&request->batch->ending, memory_order_acquire);
 	if (status) {
 		cw__request_stop(request, status);
@@ -810,6 +859,7 @@ int cw__segment_copy_some(struct cw_segment *segment)
 		}
 		end_if_quiet(request);
 	}
+	cw__batch_put(batch);
 	return !cw__list_empty(&segment->copies);
 }
 
@@ -823,9 +873,7 @@ int cw__request_inline(struct cw__request *request, uint64_t *budget)
 		cw__remote_find(segment, request->remote.space, request->remote_from, request->remote_to);
 	if (!request->target)
 		return 0;
-	if (!has_right(request) ||
-	    cw__path_choose(segment, request->region, request->target, request->op, 0, &request->part, &request->reach) ||
-	    !is_synchronous(request))
+	if (find_path(request) || !is_synchronous(request))
 		return 0;
 	while (request->next < request->length && *budget) {
 		uint64_t before = request->next;

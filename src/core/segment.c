@@ -165,15 +165,25 @@ static void keep_descriptor(struct cw_segment *segment, const struct cw__descrip
 	segment->descriptor.buffers = buffers;
 }
 
-static void begin_waiting(struct cw_segment *segment)
+/* From the front each time: beginning one request may end others. */
+static struct cw__request *next_new(struct cw_segment *segment)
 {
 	cw__list_each(node, &segment->active)
 	{
 		struct cw__request *request = cw__container(node, struct cw__request, active_node);
 
-		if (request->state == CW__REQUEST_NEW)
-			cw__request_begin(request);
+		if (request->state == CW__REQUEST_NEW && !request->failure)
+			return request;
 	}
+	return NULL;
+}
+
+static void begin_waiting(struct cw_segment *segment)
+{
+	struct cw__request *request;
+
+	while (segment->linked && (request = next_new(segment)))
+		cw__request_begin(request);
 	cw__segment_pump(segment);
 }
 
@@ -185,15 +195,16 @@ void cw__core_link_up(void *arg, const struct cw__link_info *info)
 	segment->retrying = 0;
 	segment->retry_failures = 0;
 	keep_descriptor(segment, info->descriptor);
-	if (!segment->lanes_open) {
+	if (!segment->lanes_open || info->classic) /* a classic peer may be another process, with another data port */
 		fill_peer(segment, info);
+	if (!segment->lanes_open)
 		lanes_open(segment, info);
-	}
 	set_state(segment, CW_PEER_UP);
 	opening_ended(segment, CW_OK, NULL);
 	begin_waiting(segment);
 }
 
+/* From the front each time: stopping one request may end others. */
 static void stop_all(struct cw_segment *segment, int status)
 {
 	struct cw__list *node = segment->active.next;
@@ -201,8 +212,12 @@ static void stop_all(struct cw_segment *segment, int status)
 	while (node != &segment->active) {
 		struct cw__request *request = cw__container(node, struct cw__request, active_node);
 
-		node = node->next;
+		if (request->failure) {
+			node = node->next;
+			continue;
+		}
 		cw__request_stop(request, status);
+		node = segment->active.next;
 	}
 }
 
@@ -212,7 +227,8 @@ void cw__core_link_down(void *arg, int status, const char *text)
 	int was_linked = segment->linked;
 
 	segment->linked = 0;
-	if (!atomic_load_explicit(&segment->opened, memory_order_acquire)) {
+	/* The word also says whether somebody waits for it. */
+	if (!(atomic_load_explicit(&segment->opened, memory_order_acquire) & 1)) {
 		opening_ended(segment, status, text);
 		return;
 	}
@@ -357,6 +373,10 @@ void cw__segment_drop(struct cw_segment *segment)
 {
 	lanes_close(segment);
 	stop_all(segment, CW_ERR_CLOSED);
+	segment->linked = 0;
+	if (segment->link) /* answers everything that still waits for the peer, and lets go of what holds the segment */
+		cw__control.link_close(segment->link);
+	segment->link = NULL;
 }
 
 /* On the loop, when the last reference goes: everything that belongs to the peer ends. */

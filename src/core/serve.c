@@ -195,7 +195,7 @@ char *cw__core_descriptor(struct cw_host *host, size_t *length_out)
 	size_t length;
 
 	snprintf(descriptor.name, sizeof(descriptor.name), "%s", engine->name);
-	snprintf(descriptor.protocol, sizeof(descriptor.protocol), "tcp"); /* the classic wire's word, not a part's name */
+	snprintf(descriptor.protocol, sizeof(descriptor.protocol), CW__CLASSIC_PROTOCOL);
 	descriptor.tcp_data_port = (uint16_t)classic_port(engine);
 	descriptor.tcp_proto_version = 2;
 	memcpy(descriptor.instance, engine->instance, sizeof(descriptor.instance));

@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 /* Needs what is above. */
 #include <cmocka.h>
@@ -16,22 +18,21 @@
 #define MEMORY (64ull * 1024 * 1024 + 4096)
 #define WAIT (20ull * 1000 * 1000 * 1000)
 
-static const struct cw_setting only_tcp[] = {
-	{ "transports/shm/enable", "off" },
-	{ "transports/local/enable", "off" },
-	{ "log/level", "error" },
-	{ "progress/threads", "2" }, /* so that connections of one peer live on different loops */
-};
-
 struct pair {
 	struct cw_engine *near, *far;
 	unsigned char *local, *remote;
 	struct cw_region *local_region, *remote_region;
-	struct cw_segment *segment;
+	struct cw_segment *segment, *far_self;
 };
 
-static struct cw_engine *open_engine(const char *name)
+static struct cw_engine *open_engine(const char *name, const char *threads)
 {
+	const struct cw_setting only_tcp[] = {
+		{ "transports/shm/enable", "off" },
+		{ "transports/local/enable", "off" },
+		{ "log/level", "error" },
+		{ "progress/threads", threads },
+	};
 	struct cw_engine_options options = CW_ENGINE_OPTIONS_INIT;
 	struct cw_engine *engine = NULL;
 
@@ -43,31 +44,52 @@ static struct cw_engine *open_engine(const char *name)
 	return engine;
 }
 
-static struct pair pair_open(const char *name, uint32_t access)
+static void fill(unsigned char *memory)
+{
+	for (size_t i = 0; i < MEMORY; i++)
+		memory[i] = (unsigned char)((i * 2654435761u) >> 11);
+}
+
+static int all_bytes_are(const unsigned char *memory, unsigned char value)
+{
+	return memory[0] == value && memcmp(memory, memory + 1, MEMORY - 1) == 0;
+}
+
+static struct pair pair_open(const char *name, uint32_t access, const char *threads)
 {
 	struct cw_region_options options = CW_REGION_OPTIONS_INIT;
-	struct pair pair = { .near = open_engine(name), .far = open_engine(name) };
+	struct pair pair = { .near = open_engine(name, threads), .far = open_engine(name, threads) };
 
 	pair.local = malloc(MEMORY);
 	pair.remote = malloc(MEMORY);
-	for (size_t i = 0; i < MEMORY; i++)
-		pair.local[i] = (unsigned char)((i * 2654435761u) >> 11);
+	fill(pair.local);
 	memset(pair.remote, 0, MEMORY);
 	assert_int_equal(cw_region_register(pair.near, pair.local, MEMORY, &options, &pair.local_region), CW_OK);
 	options.access = access;
 	assert_int_equal(cw_region_register(pair.far, pair.remote, MEMORY, &options, &pair.remote_region), CW_OK);
 	if (cw_segment_open(pair.near, cw_engine_name(pair.far), NULL, &pair.segment))
 		fail_msg("segment: %s", cw_last_error());
+	assert_int_equal(cw_segment_open(pair.far, cw_engine_name(pair.far), NULL, &pair.far_self), CW_OK);
 	return pair;
 }
 
 static void pair_close(struct pair *pair)
 {
 	cw_segment_close(pair->segment);
+	cw_segment_close(pair->far_self);
 	cw_engine_close(pair->near);
 	cw_engine_close(pair->far);
 	free(pair->local);
 	free(pair->remote);
+}
+
+/* Before the target's memory is written by the test itself: puts that after everything the target's only loop has done,
+ * also for a thread sanitizer, which sees no order through sockets. */
+static void settle(struct pair *pair)
+{
+	struct cw_segment_info info = { .size = sizeof(info) };
+
+	assert_int_equal(cw_segment_info_get(pair->far_self, &info), CW_OK);
 }
 
 static struct cw_request plain(struct pair *pair, enum cw_op op, uint64_t offset, uint64_t length)
@@ -104,15 +126,31 @@ static void expect_completed(struct pair *pair, const struct cw_request *request
 		fail_msg("batch: %s", result.text);
 }
 
+static uint64_t bytes_served(struct pair *pair)
+{
+	struct cw_engine_stats stats = { .size = sizeof(stats) };
+
+	assert_int_equal(cw_engine_stats_get(pair->far, &stats), CW_OK);
+	return stats.bytes_served;
+}
+
+/* Until the target has moved something more. */
+static void wait_for_bytes(struct pair *pair, uint64_t before)
+{
+	while (bytes_served(pair) == before)
+		;
+}
+
 static void test_sizes(void **state)
 {
 	static const uint64_t sizes[] = { 1, 3, 4095, 4096, 4097, 65537, 1048576, 1048577, 16777213, 67108864 };
-	struct pair pair = pair_open("127.0.0.1", CW_ACCESS_REMOTE);
+	struct pair pair = pair_open("127.0.0.1", CW_ACCESS_REMOTE, "1");
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		struct cw_request request = plain(&pair, CW_OP_WRITE, 13 + i, sizes[i]);
 
+		settle(&pair);
 		memset(pair.remote, 0, MEMORY);
 		expect_completed(&pair, &request, 1, i % 2 ? CW_BATCH_CHECKSUM : 0);
 		assert_memory_equal(pair.remote + 13 + i, pair.local + 13 + i, sizes[i]);
@@ -128,7 +166,7 @@ static void test_sizes(void **state)
 
 static void test_ipv6(void **state)
 {
-	struct pair pair = pair_open("[::1]", CW_ACCESS_REMOTE);
+	struct pair pair = pair_open("[::1]", CW_ACCESS_REMOTE, "2");
 	struct cw_request request = plain(&pair, CW_OP_WRITE, 0, 3000000);
 
 	(void)state;
@@ -140,7 +178,7 @@ static void test_ipv6(void **state)
 static void test_pages(void **state)
 {
 	enum { PAGES = 4096, PAGE = 4000 };
-	struct pair pair = pair_open("127.0.0.1", CW_ACCESS_REMOTE);
+	struct pair pair = pair_open("127.0.0.1", CW_ACCESS_REMOTE, "2");
 	uint32_t *local = malloc(PAGES * sizeof(*local)), *remote = malloc(PAGES * sizeof(*remote));
 
 	(void)state;
@@ -169,7 +207,7 @@ static void test_pages(void **state)
 static void test_many_small(void **state)
 {
 	enum { COUNT = 20000, LENGTH = 100 };
-	struct pair pair = pair_open("127.0.0.1", CW_ACCESS_REMOTE);
+	struct pair pair = pair_open("127.0.0.1", CW_ACCESS_REMOTE, "2");
 	struct cw_request *requests = calloc(COUNT, sizeof(*requests));
 
 	(void)state;
@@ -184,7 +222,7 @@ static void test_many_small(void **state)
 
 static void test_rights_and_bounds(void **state)
 {
-	struct pair pair = pair_open("127.0.0.1", CW_ACCESS_REMOTE_READ);
+	struct pair pair = pair_open("127.0.0.1", CW_ACCESS_REMOTE_READ, "1");
 	struct cw_request request = plain(&pair, CW_OP_WRITE, 0, 4096);
 	struct cw_batch_result result;
 
@@ -199,74 +237,134 @@ static void test_rights_and_bounds(void **state)
 	result = do_batch(&pair, &request, 1, 0);
 	assert_int_equal(result.state, CW_BATCH_FAILED);
 	assert_int_equal(result.status, CW_ERR_NOT_REGISTERED);
-	for (size_t i = 0; i < MEMORY; i++)
-		assert_int_equal(pair.remote[i], 0);
+	assert_true(all_bytes_are(pair.remote, 0));
 	pair_close(&pair);
 }
 
 static void test_revoke_while_written(void **state)
 {
-	struct pair pair = pair_open("127.0.0.1", CW_ACCESS_REMOTE);
+	struct pair pair = pair_open("127.0.0.1", CW_ACCESS_REMOTE, "1");
 	struct cw_batch_options options = CW_BATCH_OPTIONS_INIT;
 	struct cw_batch_result result = { .size = sizeof(result) };
 	struct cw_request requests[16];
 	struct cw_batch *batch;
+	uint64_t served = bytes_served(&pair);
 
 	(void)state;
 	for (size_t i = 0; i < 16; i++)
 		requests[i] = plain(&pair, CW_OP_WRITE, 0, MEMORY);
 	assert_int_equal(cw_batch_submit(pair.near, requests, 16, &options, &batch), CW_OK);
-	while (!((volatile unsigned char *)pair.remote)[1])
-		;
+	wait_for_bytes(&pair, served);
 	assert_int_equal(cw_region_revoke(pair.remote_region, 0, 0, WAIT), CW_OK);
+	settle(&pair);
 	memset(pair.remote, 0x5a, MEMORY);
 	assert_int_equal(cw_batch_wait(batch, WAIT), CW_OK);
 	assert_int_equal(cw_batch_result_get(batch, &result), CW_OK);
 	assert_int_equal(result.state, CW_BATCH_FAILED);
 	assert_true(result.status == CW_ERR_STALE_REGION || result.status == CW_ERR_NOT_REGISTERED);
-	for (size_t i = 0; i < MEMORY; i++)
-		assert_int_equal(pair.remote[i], 0x5a);
+	assert_true(all_bytes_are(pair.remote, 0x5a));
 	cw_batch_release(batch);
 	pair_close(&pair);
 }
 
 static void test_cancel_large_write(void **state)
 {
-	struct pair pair = pair_open("127.0.0.1", CW_ACCESS_REMOTE);
+	struct pair pair = pair_open("127.0.0.1", CW_ACCESS_REMOTE, "1");
 
 	(void)state;
-	for (int round = 0; round < 20; round++) {
+	for (int round = 0; round < 10; round++) {
 		struct cw_batch_options options = CW_BATCH_OPTIONS_INIT;
 		struct cw_batch_result result = { .size = sizeof(result) };
 		struct cw_request request = plain(&pair, CW_OP_WRITE, 0, MEMORY);
+		uint64_t served = bytes_served(&pair);
 		struct cw_batch *batch;
 
+		settle(&pair);
 		memset(pair.remote, 0, MEMORY);
 		assert_int_equal(cw_batch_submit(pair.near, &request, 1, &options, &batch), CW_OK);
 		if (round % 2)
-			while (!((volatile unsigned char *)pair.remote)[1])
-				;
+			wait_for_bytes(&pair, served);
 		assert_int_equal(cw_batch_cancel(batch), CW_OK);
 		assert_int_equal(cw_batch_wait(batch, WAIT), CW_OK);
 		assert_int_equal(cw_batch_result_get(batch, &result), CW_OK);
 		assert_int_equal(result.local_quiet, 1);
 		assert_int_equal(result.state, CW_BATCH_CANCELED);
 		assert_int_equal(result.remote, CW_REMOTE_QUIET); /* the target was there to say so */
+		settle(&pair);
 		memset(pair.remote, 0x5a, MEMORY);
 		request.op = CW_OP_READ;
 		expect_completed(&pair, &request, 1, 0);
-		for (size_t i = 0; i < MEMORY; i++) {
-			assert_int_equal(pair.remote[i], 0x5a);
-			pair.local[i] = (unsigned char)((i * 2654435761u) >> 11);
-		}
+		assert_true(all_bytes_are(pair.remote, 0x5a));
+		fill(pair.local);
 		cw_batch_release(batch);
 	}
 	pair_close(&pair);
 }
 
+/* Breaks one of the process's TCP connections, control or data, at random. */
+static void break_a_connection(unsigned *seed)
+{
+	int fds[256], count = 0;
+
+	for (int fd = 3; fd < 256; fd++) {
+		struct sockaddr_storage peer;
+		socklen_t length = sizeof(peer);
+
+		if (getpeername(fd, (struct sockaddr *)&peer, &length) == 0 && peer.ss_family == AF_INET)
+			fds[count++] = fd;
+	}
+	if (count)
+		shutdown(fds[(unsigned)rand_r(seed) % (unsigned)count], SHUT_RDWR);
+}
+
+/* Whatever breaks: each batch ends once, what is COMPLETED is right, and afterwards everything works again. */
+static void test_connections_that_break(void **state)
+{
+	struct pair pair = pair_open("127.0.0.1", CW_ACCESS_REMOTE, "2");
+	unsigned seed = 1, completed = 0;
+
+	(void)state;
+	for (unsigned round = 0; round < 60; round++) {
+		struct cw_batch_options options = CW_BATCH_OPTIONS_INIT;
+		struct cw_batch_result result = { .size = sizeof(result) };
+		struct cw_request request = plain(&pair, round % 3 ? CW_OP_WRITE : CW_OP_READ, 0, MEMORY / 2);
+		struct cw_batch *batch;
+
+		pair.local[round]++;
+		assert_int_equal(cw_batch_submit(pair.near, &request, 1, &options, &batch), CW_OK);
+		for (unsigned i = 0; i < 1 + round % 3; i++) {
+			break_a_connection(&seed);
+			assert_true(cw_batch_wait(batch, 1000 * 1000 * (uint64_t)(round % 7)) <= 0);
+		}
+		assert_int_equal(cw_batch_wait(batch, WAIT), CW_OK);
+		assert_int_equal(cw_batch_result_get(batch, &result), CW_OK);
+		assert_int_equal(result.local_quiet, 1);
+		if (result.state == CW_BATCH_COMPLETED) {
+			assert_memory_equal(pair.local, pair.remote, MEMORY / 2);
+			completed++;
+		} else {
+			assert_int_equal(result.state, CW_BATCH_FAILED);
+			assert_true(result.retryable);
+		}
+		cw_batch_release(batch);
+	}
+	assert_true(completed > 0);
+	for (unsigned tries = 0;; tries++) { /* a peer that was found dead is looked for again after a pause */
+		struct cw_request request = plain(&pair, CW_OP_WRITE, 0, MEMORY);
+		struct cw_batch_result result = do_batch(&pair, &request, 1, 0);
+
+		if (result.state == CW_BATCH_COMPLETED)
+			break;
+		assert_true(tries < 100);
+		usleep(50 * 1000);
+	}
+	assert_memory_equal(pair.local, pair.remote, MEMORY);
+	pair_close(&pair);
+}
+
 static void test_path_report(void **state)
 {
-	struct pair pair = pair_open("127.0.0.1", CW_ACCESS_REMOTE);
+	struct pair pair = pair_open("127.0.0.1", CW_ACCESS_REMOTE, "1");
 	struct cw_path_step steps[8];
 	size_t count = 0, found = 8;
 
@@ -294,6 +392,7 @@ int main(void)
 		cmocka_unit_test(test_rights_and_bounds),
 		cmocka_unit_test(test_revoke_while_written),
 		cmocka_unit_test(test_cancel_large_write),
+		cmocka_unit_test(test_connections_that_break),
 		cmocka_unit_test(test_path_report),
 	};
 

@@ -52,6 +52,11 @@ static void fill(unsigned char *data, size_t length, unsigned seed)
 		data[i] = (unsigned char)((i * 2654435761u + seed) >> 7);
 }
 
+static int all_bytes_are(const unsigned char *memory, unsigned char value)
+{
+	return memory[0] == value && memcmp(memory, memory + 1, MEMORY - 1) == 0;
+}
+
 static struct world *world_open(const char *connections, int classic, const char *version)
 {
 	struct world *world = calloc(1, sizeof(*world));
@@ -294,23 +299,22 @@ static void test_refusals_leave_the_connection_usable(void **state)
 	(void)state;
 	for (int op = 0; op < 2; op++) {
 		world->remote_view.key = 78;
-		do_slice(world, slice_make(world, 0, op, 0, 1, 1024 * 1024, 0), CW_ERR_NOT_REGISTERED);
+		do_slice(world, slice_make(world, 0, (enum cw_op)op, 0, 1, 1024 * 1024, 0), CW_ERR_NOT_REGISTERED);
 		world->remote_view.key = 77;
-		slice = slice_make(world, 0, op, 0, 2, 4096, 8192);
+		slice = slice_make(world, 0, (enum cw_op)op, 0, 2, 4096, 8192);
 		slice->pieces[1].remote = (uintptr_t)world->remote + MEMORY - 4095;
 		do_slice(world, slice, CW_ERR_NOT_REGISTERED);
 		world->b.regions[0].access = op == CW_OP_WRITE ? CW_ACCESS_REMOTE_READ : CW_ACCESS_REMOTE_WRITE;
-		do_slice(world, slice_make(world, 0, op, 0, 1, 100, 0), CW_ERR_ACCESS);
+		do_slice(world, slice_make(world, 0, (enum cw_op)op, 0, 1, 100, 0), CW_ERR_ACCESS);
 		world->b.regions[0].access = CW_ACCESS_REMOTE;
 		world->b.regions[0].gone = 1;
-		do_slice(world, slice_make(world, 0, op, 0, 1, 100, 0), CW_ERR_STALE_REGION);
+		do_slice(world, slice_make(world, 0, (enum cw_op)op, 0, 1, 100, 0), CW_ERR_STALE_REGION);
 		world->b.regions[0].gone = 0;
-		slice = slice_make(world, 0, op, 0, 1, 100, 0);
+		slice = slice_make(world, 0, (enum cw_op)op, 0, 1, 100, 0);
 		slice->base.not_after = cw__now() - 1;
 		do_slice(world, slice, CW_ERR_TIMED_OUT);
 	}
-	for (size_t i = 0; i < MEMORY; i++)
-		assert_int_equal(world->remote[i], 0);
+	assert_true(all_bytes_are(world->remote, 0));
 	do_slice(world, slice_make(world, 0, CW_OP_WRITE, 0, 1, MEMORY, 0), CW_OK);
 	assert_memory_equal(world->local, world->remote, MEMORY);
 	assert_int_equal(world->a.rail_status[0], CW_OK);
@@ -322,7 +326,7 @@ static void test_revoked_in_the_middle(void **state)
 	(void)state;
 	for (int op = 0; op < 2; op++) {
 		struct world *world = world_open("1", 0, NULL);
-		struct test_slice *slice = slice_make(world, 0, op, 0, 1, MEMORY, 0);
+		struct test_slice *slice = slice_make(world, 0, (enum cw_op)op, 0, 1, MEMORY, 0);
 
 		assert_int_equal(post(world, slice), 1);
 		while (world->b.served < CW_CHUNK_MAX)
@@ -334,8 +338,7 @@ static void test_revoked_in_the_middle(void **state)
 		/* A READ's answer cannot be taken back: its connection ends, and another attempt is told why. */
 		assert_int_equal(slice->status, op == CW_OP_WRITE ? CW_ERR_STALE_REGION : CW_ERR_IO);
 		assert_int_equal(slice->remote, CW_REMOTE_QUIET);
-		for (size_t i = 0; i < MEMORY; i++)
-			assert_int_equal(world->remote[i], 0x55);
+		assert_true(all_bytes_are(world->remote, 0x55));
 		world->b.regions[0].gone = 0;
 		do_slice(world, slice_make(world, 0, CW_OP_WRITE, 0, 1, MEMORY, 0), CW_OK);
 		world_close(world);
@@ -348,13 +351,13 @@ static void test_classic_refusals(void **state)
 
 	(void)state;
 	for (int op = 0; op < 2; op++) {
-		struct test_slice *slice = slice_make(world, 0, op, 0, 1, 4096, 0);
+		struct test_slice *slice = slice_make(world, 0, (enum cw_op)op, 0, 1, 4096, 0);
 
 		slice->pieces[0].remote = (uintptr_t)world->remote + MEMORY - 4095;
 		do_slice(world, slice, CW_ERR_NOT_REGISTERED);
 		/* The way to the peer still counts as good, and is. */
 		assert_int_equal(world->a.rail_status[0], CW_OK);
-		do_slice(world, slice_make(world, 0, op, 0, 1, 4096, 0), CW_OK);
+		do_slice(world, slice_make(world, 0, (enum cw_op)op, 0, 1, 4096, 0), CW_OK);
 	}
 	world_close(world);
 }
@@ -403,8 +406,7 @@ static void test_cancel_that_the_target_hears(void **state)
 	/* It said that nothing lands, so nothing does, though the bytes are in its socket. The rail goes on on the same
 	 * connection. */
 	do_slice(world, slice_make(world, 9, CW_OP_READ, 0, 1, 100, 0), CW_OK);
-	for (size_t i = 0; i < MEMORY; i++)
-		assert_int_equal(world->remote[i], 0);
+	assert_true(all_bytes_are(world->remote, 0));
 	assert_int_equal(world->a.rail_status[0], CW_OK);
 	world_close(world);
 }
@@ -416,21 +418,26 @@ static void test_cancel_towards_a_stopped_peer(void **state)
 
 	(void)state;
 	begin_stuck_writes(world);
+	memset(world->remote, 0x11, MEMORY);
 	world->a.hold_messages = 1;
 	for (int i = 0; i < 8; i++) {
-		/* So the fence is already behind us when the target runs again. */
-		world->slices[i].base.not_after = cw__now();
 		cancel(world, &world->slices[i]);
 	}
 	for (int i = 0; i < 8; i++) {
 		took += run_initiator_until_done(world, &world->slices[i]);
 		assert_int_equal(world->slices[i].status, CW_ERR_CANCELED);
 	}
-	assert_true(took < 300 * CW__MS);
+	assert_true(took < 800 * CW__MS); /* 200 ms and a busy machine */
 	assert_int_equal(world->slices[0].remote, CW_REMOTE_FENCED);
 	assert_int_equal(world->slices[7].remote, CW_REMOTE_QUIET);
-	/* The broken connection is replaced when the target runs again. */
+	/* The broken connection is replaced when the target runs again. Until the fence our bytes may have landed, but
+	 * no others. */
+	memset(world->local, 0x22, MEMORY);
 	do_slice(world, slice_make(world, 9, CW_OP_READ, 0, 1, 100, 0), CW_OK);
+	fill(world->local, MEMORY, 1);
+	for (size_t i = 0; i < MEMORY; i++)
+		if (world->remote[i] != 0x11)
+			assert_int_equal(world->remote[i], world->local[i]);
 	world_close(world);
 }
 
@@ -449,8 +456,7 @@ static void test_nothing_lands_after_the_fence(void **state)
 		loop_turn(&world->a.loop, 1);
 	run_until_done(world, slice);
 	assert_int_equal(slice->status, CW_ERR_TIMED_OUT);
-	for (size_t i = 0; i < MEMORY; i++)
-		assert_int_equal(world->remote[i], 0);
+	assert_true(all_bytes_are(world->remote, 0));
 	world_close(world);
 }
 
@@ -502,25 +508,27 @@ static void test_classic_cancel_says_unknown(void **state)
 
 static void test_broken_connection_is_replaced(void **state)
 {
-	struct world *world = world_open("1", 0, NULL);
-
 	(void)state;
-	begin_stuck_writes(world);
-	side_cut(&world->b);
-	loop_turn(&world->a.loop, 100);
-	for (int i = 0; i < 8; i++) {
-		run_until_done(world, &world->slices[i]);
-		assert_int_equal(world->slices[i].status, CW_ERR_IO);
-		assert_int_equal(world->slices[i].remote, CW_REMOTE_QUIET);
+	for (int at_target = 0; at_target < 2; at_target++) {
+		struct world *world = world_open("1", 0, NULL);
+
+		begin_stuck_writes(world);
+		side_cut(at_target ? &world->b : &world->a);
+		loop_turn(&world->a.loop, 100);
+		for (int i = 0; i < 8; i++) {
+			run_until_done(world, &world->slices[i]);
+			assert_int_equal(world->slices[i].status, CW_ERR_IO);
+			assert_int_equal(world->slices[i].remote, CW_REMOTE_QUIET);
+		}
+		/* Quiet means quiet, although the target's old socket was full. */
+		memset(world->remote, 0x11, MEMORY);
+		for (int i = 0; i < 50; i++)
+			run_both(world);
+		assert_true(all_bytes_are(world->remote, 0x11));
+		assert_int_equal(world->a.rail_status[0], CW_OK);
+		do_slice(world, slice_make(world, 9, CW_OP_WRITE, 0, 1, MEMORY, 0), CW_OK);
+		world_close(world);
 	}
-	memset(world->remote, 0, MEMORY);
-	for (int i = 0; i < 50; i++)
-		run_both(world);
-	for (size_t i = 0; i < MEMORY; i++) /* quiet means quiet */
-		assert_int_equal(world->remote[i], 0);
-	assert_int_equal(world->a.rail_status[0], CW_OK);
-	do_slice(world, slice_make(world, 9, CW_OP_WRITE, 0, 1, MEMORY, 0), CW_OK);
-	world_close(world);
 }
 
 static void test_peer_that_is_gone(void **state)

@@ -49,10 +49,8 @@ int command_config(int argc, char **argv)
 	const struct command_line line = {
 		.command = COMMAND,
 		.operands = "",
-		.summary = "Prints every setting with its value and origin: default, "
-			   "file, environment or options.\n"
-			   "In the environment engine/max_slices is called "
-			   "CW_ENGINE_MAX_SLICES.",
+		.summary = "Prints every setting with its value and origin: default, file, environment or options.\n"
+			   "In the environment engine/max_slices is called CW_ENGINE_MAX_SLICES.",
 		.arguments = arguments,
 	};
 	struct cw_engine *engine;

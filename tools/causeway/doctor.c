@@ -63,9 +63,9 @@ int command_doctor(int argc, char **argv)
 	const struct command_line line = {
 		.command = COMMAND,
 		.operands = "",
-		.summary = "Checks this machine. Each line says ok, or what to do. The exit "
-			   "status is 0 unless something\n"
-			   "is broken, so that an engine with these options cannot work here.",
+		.summary =
+			"Checks this machine. Each line says ok, or what to do. The exit status is 0 unless something\n"
+			"is broken, so that an engine with these options cannot work here.",
 		.arguments = arguments,
 	};
 

@@ -23,6 +23,18 @@
 	0x9e3779b97f4a7c15ull /* only the child has it in memory                                                       \
 			       */
 
+static size_t count_paths(const char *pattern)
+{
+	glob_t found;
+	size_t count = 0;
+
+	if (glob(pattern, 0, NULL, &found) == 0) {
+		count = found.gl_pathc;
+		globfree(&found);
+	}
+	return count;
+}
+
 void doctor_memory(struct doctor *doctor)
 {
 	uint64_t total = system_meminfo("MemTotal"), available = system_meminfo("MemAvailable");
@@ -44,6 +56,7 @@ void doctor_memory(struct doctor *doctor)
 
 void doctor_memlock(struct doctor *doctor)
 {
+	const int rdma = count_paths("/sys/class/infiniband/*") > 0;
 	struct rlimit limit;
 	char text[32];
 
@@ -51,12 +64,13 @@ void doctor_memlock(struct doctor *doctor)
 		return;
 	if (limit.rlim_cur == RLIM_INFINITY)
 		doctor_say(doctor, DOCTOR_OK, "memlock", "unlimited");
+	else if (!rdma)
+		doctor_say(doctor, DOCTOR_OK, "memlock", "%s; tcp and shm lock nothing, and there is no RDMA device",
+			   units_bytes(limit.rlim_cur, text, sizeof(text)));
 	else
 		doctor_say(doctor, DOCTOR_WARN, "memlock",
-			   "%s; enough for tcp and shm, but RDMA pins what is registered: "
-			   "set 'memlock unlimited' in "
-			   "/etc/security/limits.conf, or LimitMEMLOCK=infinity, or "
-			   "--ulimit memlock=-1",
+			   "%s, but RDMA locks what is registered: set 'memlock unlimited' in "
+			   "/etc/security/limits.conf, or LimitMEMLOCK=infinity, or --ulimit memlock=-1",
 			   units_bytes(limit.rlim_cur, text, sizeof(text)));
 }
 
@@ -69,8 +83,7 @@ void doctor_huge_pages(struct doctor *doctor)
 	system_read_line("/sys/kernel/mm/transparent_hugepage/shmem_enabled", transparent, sizeof(transparent));
 	if (total == 0)
 		doctor_say(doctor, DOCTOR_OK, "huge pages",
-			   "none reserved (memory with the huge flag uses ordinary pages); "
-			   "to reserve 1 GiB: sysctl "
+			   "none reserved (memory with the huge flag uses ordinary pages); to reserve 1 GiB: sysctl "
 			   "vm.nr_hugepages=512; transparent for shared memory: %s",
 			   transparent);
 	else
@@ -140,36 +153,20 @@ void doctor_ptrace(struct doctor *doctor)
 	system_read_line("/proc/sys/kernel/yama/ptrace_scope", scope, sizeof(scope));
 	if (error == ENOSYS || error == EPERM)
 		doctor_say(doctor, DOCTOR_WARN, "ptrace",
-			   "cross-memory attach is refused (%s): shm carries engine-owned "
-			   "memory only, other memory goes by "
-			   "tcp; in a container add --cap-add SYS_PTRACE or allow "
-			   "process_vm_readv in seccomp",
+			   "cross-memory attach is refused (%s): shm carries engine-owned memory only, other memory "
+			   "goes by tcp; in a container add --cap-add SYS_PTRACE or allow process_vm_readv in seccomp",
 			   strerror(error));
 	else if (error)
 		doctor_say(doctor, DOCTOR_WARN, "ptrace", "the self-test of cross-memory attach failed: %s",
 			   strerror(error));
 	else if (strcmp(scope, "0") != 0 && geteuid() != 0)
 		doctor_say(doctor, DOCTOR_WARN, "ptrace",
-			   "kernel.yama.ptrace_scope is %s: unrelated processes may not "
-			   "read each other's memory, shm "
-			   "carries engine-owned memory only; sysctl "
-			   "kernel.yama.ptrace_scope=0 allows it",
+			   "kernel.yama.ptrace_scope is %s: unrelated processes may not read each other's memory, shm "
+			   "carries engine-owned memory only; sysctl kernel.yama.ptrace_scope=0 allows it",
 			   scope);
 	else
 		doctor_say(doctor, DOCTOR_OK, "ptrace", "a process of the same user can be read (ptrace_scope %s)",
 			   scope);
-}
-
-static size_t count_paths(const char *pattern)
-{
-	glob_t found;
-	size_t count = 0;
-
-	if (glob(pattern, 0, NULL, &found) == 0) {
-		count = found.gl_pathc;
-		globfree(&found);
-	}
-	return count;
 }
 
 static int library_found(const char *const *patterns)
@@ -209,8 +206,7 @@ void doctor_gpus(struct doctor *doctor)
 				   vendors[i].library_name);
 		else if (devices)
 			doctor_say(doctor, DOCTOR_WARN, vendors[i].subject,
-				   "%zu device files, but %s was not found: install the vendor's "
-				   "user-space driver",
+				   "%zu device files, but %s was not found: install the vendor's user-space driver",
 				   devices, vendors[i].library_name);
 	}
 	if (!seen)

@@ -54,8 +54,7 @@ static void check_interfaces(struct doctor *doctor)
 			continue;
 		if (is_virtual(at->ifa_name)) {
 			doctor_say(doctor, DOCTOR_WARN, "addresses",
-				   "%s on %s leads to containers of this machine only: never "
-				   "give it to other machines",
+				   "%s on %s leads to containers of this machine only: never give it to other machines",
 				   text, at->ifa_name);
 		} else if (strncmp(text, "fe80:", 5) != 0) {
 			doctor_say(doctor, DOCTOR_OK, "addresses", "%s on %s", text, at->ifa_name);
@@ -65,8 +64,8 @@ static void check_interfaces(struct doctor *doctor)
 	freeifaddrs(list);
 	if (!reachable)
 		doctor_say(doctor, DOCTOR_WARN, "addresses",
-			   "loopback only: engines of this machine can talk to each other, "
-			   "other machines cannot reach them");
+			   "loopback only: engines of this machine can talk to each other, other machines cannot reach "
+			   "them");
 }
 
 static void check_host_name(struct doctor *doctor)
@@ -79,18 +78,16 @@ static void check_host_name(struct doctor *doctor)
 	error = getaddrinfo(name, NULL, &hints, &list);
 	if (error) {
 		doctor_say(doctor, DOCTOR_WARN, "host name",
-			   "%s does not resolve (%s): name engines by address, or add it "
-			   "to /etc/hosts",
-			   name, gai_strerror(error));
+			   "%s does not resolve (%s): name engines by address, or add it to /etc/hosts", name,
+			   gai_strerror(error));
 		return;
 	}
 	address_text(list->ai_addr, text, sizeof(text));
 	freeaddrinfo(list);
 	if (strncmp(text, "127.", 4) == 0 || strcmp(text, "::1") == 0)
 		doctor_say(doctor, DOCTOR_WARN, "host name",
-			   "%s resolves to %s here, so an engine of that name cannot be "
-			   "reached from elsewhere: name it by "
-			   "address, or mend /etc/hosts",
+			   "%s resolves to %s here, so an engine of that name cannot be reached from elsewhere: name "
+			   "it by address, or mend /etc/hosts",
 			   name, text);
 	else
 		doctor_say(doctor, DOCTOR_OK, "host name", "%s resolves to %s", name, text);
@@ -110,8 +107,7 @@ void doctor_port(struct doctor *doctor)
 	/* On failure its own message, which says why, goes to stderr. */
 	if (engine_start("causeway doctor", arguments, &engine) != 0) {
 		doctor_say(doctor, DOCTOR_BROKEN, "engine",
-			   "cannot be opened as %s: see the message above; choose another "
-			   "--name or control/port",
+			   "cannot be opened as %s: see the message above; choose another --name or control/port",
 			   arguments->name ? arguments->name : "127.0.0.1");
 		return;
 	}
@@ -138,8 +134,8 @@ void doctor_firewall(struct doctor *doctor)
 						 tools[i].list);
 	if (used)
 		doctor_say(doctor, DOCTOR_OK, "firewall",
-			   "there may be one: look with %s; peers need the engine's port, "
-			   "Mooncake peers also tcp/classic_port",
+			   "there may be one: look with %s; peers need the engine's port, Mooncake peers also "
+			   "tcp/classic_port",
 			   found);
 	else
 		doctor_say(doctor, DOCTOR_OK, "firewall", "no tool for one is installed; a cloud may have its own");
@@ -153,9 +149,8 @@ void doctor_congestion_control(struct doctor *doctor)
 		return;
 	if (strncmp(name, "bbr", 3) == 0)
 		doctor_say(doctor, DOCTOR_WARN, "congestion control",
-			   "%s: made for lossy long distances, costs 25 to 30 %% on "
-			   "loopback and fast local networks; try "
-			   "--set tcp/congestion_control=cubic or reno",
+			   "%s: made for lossy long distances, costs 25 to 30 %% on loopback and fast local networks; "
+			   "try --set tcp/congestion_control=cubic or reno",
 			   name);
 	else
 		doctor_say(doctor, DOCTOR_OK, "congestion control", "%s", name);
@@ -239,9 +234,8 @@ static void check_verbs_file(struct doctor *doctor, const char *name)
 		doctor_say(doctor, DOCTOR_OK, "RDMA rights", "%s can be opened", path);
 	else
 		doctor_say(doctor, DOCTOR_WARN, "RDMA rights",
-			   "%s: %s; a udev rule such as KERNEL==\"uverbs*\", MODE=\"0666\" "
-			   "gives access, a container needs "
-			   "--device=/dev/infiniband",
+			   "%s: %s; a udev rule such as KERNEL==\"uverbs*\", MODE=\"0666\" gives access, a container "
+			   "needs --device=/dev/infiniband",
 			   path, strerror(errno));
 }
 
@@ -252,7 +246,7 @@ void doctor_rdma(struct doctor *doctor)
 	if (!devices)
 		doctor_say(doctor, DOCTOR_OK, "RDMA", "no device in /sys/class/infiniband");
 	else if (!each_entry("/dev/infiniband", doctor, check_verbs_file))
-		doctor_say(doctor, DOCTOR_WARN, "RDMA rights",
-			   "/dev/infiniband is missing: load ib_uverbs, or give the "
-			   "container --device=/dev/infiniband");
+		doctor_say(
+			doctor, DOCTOR_WARN, "RDMA rights",
+			"/dev/infiniband is missing: load ib_uverbs, or give the container --device=/dev/infiniband");
 }

@@ -132,10 +132,8 @@ int command_path(int argc, char **argv)
 	const struct command_line line = {
 		.command = COMMAND,
 		.operands = "SEGMENT",
-		.summary = "Tells which transport carries bytes to and from SEGMENT "
-			   "(host:port), how fast it is\n"
-			   "expected to be, who checks an access, and why each other "
-			   "transport is not chosen.",
+		.summary = "Tells which transport carries bytes to and from SEGMENT (host:port), how fast it is\n"
+			   "expected to be, who checks an access, and why each other transport is not chosen.",
 		.arguments = arguments,
 		.operands_min = 1,
 		.operands_max = 1,

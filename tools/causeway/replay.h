@@ -32,7 +32,6 @@ struct replay_report {
 	struct histogram request_transfer; /* of requests that sent something: nanoseconds under way */
 	char path[64];
 	char error[256]; /* the first one; "" = none */
-	int interrupted;
 };
 
 /* Runs the trace against the decode process of this name. 0 when all went well, else -1 and report_out->error says why.

@@ -366,6 +366,8 @@ static void on_notify(struct decode *decode, const struct cw_event *event)
 	if (status != 0) {
 		fprintf(stderr, "%s: ended the session with %s: it did not follow '%s'\n", REPLAY_COMMAND,
 			event->sender, name);
+		/* So that it need not wait for an answer. */
+		answer(decode, decode->session->prefill, REPLAY_BYE, NULL, 0);
 		session_end(decode);
 	}
 }

@@ -467,6 +467,8 @@ static void on_event(struct prefill *prefill, struct cw_event *event)
 		on_slots(prefill, event);
 	else if (strcmp(name, REPLAY_OK) == 0)
 		on_ok(prefill, event);
+	else if (strcmp(name, REPLAY_BYE) == 0)
+		fail(prefill, "the decode process ended the session");
 	cw_event_clear(event);
 }
 
@@ -534,10 +536,8 @@ static void run(struct prefill *prefill)
 			break;
 		wait_for_news(prefill);
 		progress_bar_update(&bar, "of the requests", (double)prefill->report->requests / (double)total);
-		if (stop_requested()) {
-			prefill->report->interrupted = 1;
+		if (stop_requested())
 			fail(prefill, "interrupted");
-		}
 	}
 	prefill->report->wall_ns = units_now() - prefill->start_ns;
 	progress_bar_clear(&bar);

@@ -13,6 +13,7 @@
  *                                 <-   ok, unless slots named none
  *     drop                        ->   (the data did not arrive) forgets the round
  *     bye                         ->   frees the cache
+ *                                 <-   bye: something broke this order; the session is over
  */
 #ifndef CAUSEWAY_REPLAY_PROTOCOL_H
 #define CAUSEWAY_REPLAY_PROTOCOL_H

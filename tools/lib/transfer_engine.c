@@ -108,9 +108,7 @@ static void check_flags(const struct command_line *line, struct transfer_flags *
 				 flags->protocol);
 	}
 	if (strcmp(flags->metadata_server, "P2PHANDSHAKE") != 0)
-		arguments_refuse(line,
-				 "metadata server '%s': this version has "
-				 "--metadata_server=P2PHANDSHAKE only",
+		arguments_refuse(line, "metadata server '%s': this version has --metadata_server=P2PHANDSHAKE only",
 				 flags->metadata_server);
 	if (strcmp(flags->backend, "classic") != 0 && strcmp(flags->backend, "tent") != 0)
 		arguments_refuse(line, "'%s' is not a value for --backend: classic|tent", flags->backend);
@@ -119,8 +117,7 @@ static void check_flags(const struct command_line *line, struct transfer_flags *
 	if (flags->threads == 0 || flags->threads > THREADS_MAX || flags->batch_size == 0 ||
 	    flags->batch_size > BATCH_MAX || flags->block_size == 0 || flags->buffer_size == 0 ||
 	    flags->report_precision > 12 || flags->duration > 1e6)
-		arguments_refuse(line, "threads, batch_size, block_size, buffer_size or "
-				       "duration is out of range");
+		arguments_refuse(line, "threads, batch_size, block_size, buffer_size or duration is out of range");
 	if (__builtin_mul_overflow(flags->block_size, flags->batch_size * flags->threads, &needed) ||
 	    needed > 1ull << 46)
 		arguments_refuse(line, "block_size * batch_size * threads is out of range");
@@ -150,7 +147,11 @@ static void host_of(const char *name, char *host, size_t length)
 static int open_engine(struct transfer_run *run)
 {
 	char host[HOST_NAME_MAX + 1];
-	struct engine_arguments arguments = { .name = host };
+	/* The range that firewalls of Mooncake's users know. */
+	struct engine_arguments arguments = {
+		.name = host,
+		.settings = { .values = { "control/port_min=15000", "control/port_max=17000" }, .count = 2 }
+	};
 
 	host_of(run->flags->local_server_name, host, sizeof(host));
 	return engine_start(run->command, &arguments, &run->engine);
@@ -231,8 +232,7 @@ static int prepare_worker(struct transfer_run *run, struct transfer_worker *work
 	*worker = (struct transfer_worker){ .run = run, .index = index, .stride = flags->threads * flags->block_size };
 	if (remote->length < flags->block_size * flags->batch_size * flags->threads) {
 		fprintf(stderr,
-			"%s: the target's buffer has %llu bytes, too few for block_size * "
-			"batch_size * threads\n",
+			"%s: the target's buffer has %llu bytes, too few for block_size * batch_size * threads\n",
 			run->command, (unsigned long long)remote->length);
 		return -1;
 	}

@@ -32,10 +32,8 @@ int main(int argc, char **argv)
 	const struct command_line line = {
 		.command = "transfer_engine_bench",
 		.operands = "",
-		.summary = "Measures transfers between two engines; the other one may be "
-			   "Mooncake's.\n"
-			   "First --mode=target, then --mode=initiator with the name "
-			   "that it printed as --segment_id.",
+		.summary = "Measures transfers between two engines; the other one may be Mooncake's.\n"
+			   "First --mode=target, then --mode=initiator with the name that it printed as --segment_id.",
 		.arguments = arguments,
 	};
 

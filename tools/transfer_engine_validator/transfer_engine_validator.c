@@ -84,10 +84,8 @@ int main(int argc, char **argv)
 	const struct command_line line = {
 		.command = "transfer_engine_validator",
 		.operands = "",
-		.summary = "Writes to a target, reads back and compares; the target may "
-			   "be Mooncake's.\n"
-			   "First --mode=target, then --mode=initiator with the name "
-			   "that it printed as --segment_id.",
+		.summary = "Writes to a target, reads back and compares; the target may be Mooncake's.\n"
+			   "First --mode=target, then --mode=initiator with the name that it printed as --segment_id.",
 		.arguments = arguments,
 	};
 

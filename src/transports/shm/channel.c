@@ -24,10 +24,11 @@ struct packet {
 	unsigned char data[];
 };
 
-void cw__shm_channel_init(struct cw__shm_channel *channel, struct cw_host *host, int fd)
+void cw__shm_channel_init(struct cw__shm_channel *channel, struct cw_host *host, int fd, int cut)
 {
 	memset(channel, 0, sizeof(*channel));
 	channel->host = host;
+	channel->cut = cut;
 	channel->io.fd = fd;
 	channel->io.events = EPOLLIN;
 	cw__list_init(&channel->out);
@@ -66,7 +67,7 @@ static void watch_room(struct cw__shm_channel *channel)
 
 static void cut_off(struct cw__shm_channel *channel)
 {
-	shutdown(channel->io.fd, SHUT_RDWR);
+	shutdown(channel->io.fd, channel->cut);
 }
 
 static void queue(struct cw__shm_channel *channel, const void *data, size_t length, int message_fd)
@@ -198,8 +199,10 @@ void cw__shm_channel_stop(struct cw__shm_channel *channel)
 void cw__shm_channel_close(struct cw__shm_channel *channel)
 {
 	cw__shm_channel_stop(channel);
-	if (channel->io.fd >= 0)
+	if (channel->io.fd >= 0) {
+		shutdown(channel->io.fd, SHUT_RDWR); /* a forked child may hold the descriptor too */
 		close(channel->io.fd);
+	}
 	channel->io.fd = -1;
 }
 

@@ -17,6 +17,7 @@
 
 #define MEETING_NS CW__SECOND     /* a peer that does not answer a hello for so long is stopped */
 #define GIVE_UP_NS (200 * CW__MS) /* and a pull that is to end is given up after this */
+#define TRIES_MAX 3
 #define MESSAGES_PER_TURN 64
 
 enum peer_state {
@@ -45,7 +46,8 @@ struct cw__shm_peer {
 	struct cw_slice *pulls[CW__SHM_PULLS_MAX]; /* scratch[PULL_ID], by its low bits */
 	unsigned pull_count;
 	uint64_t pulls_made;
-	int want_room; /* post() took fewer */
+	int want_room;  /* post() took fewer */
+	unsigned tries; /* sessions since one was good for anything */
 };
 
 /* What the scratch words of a posted slice hold. */
@@ -206,6 +208,7 @@ static void on_imported(struct cw__shm_peer *peer, const struct cw__shm_message 
 	cw__list_remove(&import->node);
 	cw__list_push_back(&peer->ready, &import->node);
 	import->state = CW__SHM_READY;
+	peer->tries = 0;
 	ops_of(peer)->import_done(import->token, CW_OK, import);
 }
 
@@ -402,6 +405,17 @@ static void give_up(struct cw__shm_peer *peer, enum peer_state state, const char
 
 static void connect_now(struct cw__shm_peer *peer);
 
+/* After a session ended: is a new one needed, for imports that wait or for the word that sent pulls have ended? */
+static void connect_again(struct cw__shm_peer *peer)
+{
+	if (!peer->pull_count && cw__list_empty(&peer->asking))
+		return;
+	if (++peer->tries > TRIES_MAX)
+		give_up(peer, DOWN, cw__shm_peer_why(peer));
+	else
+		connect_now(peer);
+}
+
 /* All imports are back: nothing of the peer is mapped, and closing says so. A new session ends what the old one left.
  */
 static void drained(struct cw__shm_peer *peer)
@@ -412,21 +426,21 @@ static void drained(struct cw__shm_peer *peer)
 	peer->state = DOWN;
 	if (ended)
 		pulls_orphaned(peer, 1);
-	if (peer->pull_count || !cw__list_empty(&peer->asking))
-		connect_now(peer);
+	connect_again(peer);
 	if (ended)
 		ops_of(peer)->peer_failed(peer->shm->host, peer->core, CW_ERR_PEER_DOWN, "the peer's process ended");
 }
 
 static void peer_break(struct cw__shm_peer *peer, const char *why)
 {
-	int meeting = peer->state == MEETING;
-
 	if (peer->state == DRAINING || peer->state == DOWN || peer->state == OFF)
 		return;
 	say_why(peer, why);
-	if (meeting) {
-		give_up(peer, DOWN, why);
+	if (peer->state == MEETING) {
+		ops_of(peer)->timer_stop(peer->core->loop, &peer->timer);
+		disconnect(peer);
+		peer->state = DOWN;
+		connect_again(peer);
 		return;
 	}
 	peer->state = DRAINING;
@@ -438,7 +452,6 @@ static void peer_break(struct cw__shm_peer *peer, const char *why)
 		if (peer->pulls[i])
 			pull_hurry(peer->pulls[i], CW_ERR_IO, ops_of(peer)->now());
 	pulls_give_up(peer, 0); /* sets the timer */
-	imports_fail(peer, CW_ERR_IO);
 	if (cw__list_empty(&peer->ready) && cw__list_empty(&peer->revoking)) {
 		drained(peer);
 		return;
@@ -550,7 +563,7 @@ static void timer_fire(struct cw_timer *timer)
 	struct cw__shm_peer *peer = cw__container(timer, struct cw__shm_peer, timer);
 
 	if (peer->state == MEETING)
-		peer_break(peer, "off: the peer does not answer on its unix socket");
+		give_up(peer, DOWN, "off: the peer does not answer on its unix socket");
 	else
 		pulls_give_up(peer, ops_of(peer)->now());
 }
@@ -563,7 +576,7 @@ static int connect_socket(struct cw__shm_peer *peer)
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	uid_t uid = 0;
 
-	cw__shm_channel_init(&peer->channel, peer->shm->host, fd);
+	cw__shm_channel_init(&peer->channel, peer->shm->host, fd, SHUT_RD);
 	peer->channel.io.ready = channel_ready;
 	if (fd < 0)
 		give_up(peer, DOWN, "off: no unix socket can be opened (limit of open files?)");
@@ -618,7 +631,7 @@ int cw__shm_peer_open(void *transport, struct cw_peer *core, const void *descrip
 	peer->link = atomic_fetch_add_explicit(&shm->links, 1, memory_order_relaxed) + 1;
 	peer->life.fd = -1;
 	peer->timer.fire = timer_fire;
-	cw__shm_channel_init(&peer->channel, shm->host, -1);
+	cw__shm_channel_init(&peer->channel, shm->host, -1, SHUT_RD);
 	cw__list_init(&peer->asking);
 	cw__list_init(&peer->ready);
 	cw__list_init(&peer->revoking);
@@ -696,8 +709,10 @@ int cw__shm_import_region(void *transport, void *opened, const struct cw_remote_
 	import->access = remote->access;
 	import->state = CW__SHM_ASKING;
 	cw__list_init(&import->node);
-	if (peer->state == DOWN)
+	if (peer->state == DOWN) {
+		peer->tries = 0;
 		connect_now(peer); /* fails at once, or the welcome sends it */
+	}
 	if (peer->state == OFF || peer->state == DOWN) {
 		free(import);
 		return CW_ERR_UNSUPPORTED;

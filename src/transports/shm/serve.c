@@ -665,7 +665,7 @@ static void session_open(struct cw__shm *shm, int fd)
 	cw__list_init(&session->grants);
 	cw__list_init(&session->pulls);
 	cw__list_init(&session->spare);
-	cw__shm_channel_init(&session->channel, shm->host, fd);
+	cw__shm_channel_init(&session->channel, shm->host, fd, SHUT_WR);
 	session->channel.io.ready = meeting_ready;
 	pthread_mutex_lock(&shm->lock);
 	cw__list_push_back(&shm->sessions, &session->node);
@@ -750,6 +750,7 @@ void cw__shm_serve_close(struct cw__shm *shm)
 	if (shm->listener.loop)
 		shm->host->ops->io_remove(&shm->listener);
 	shm->host->ops->timer_stop(shm->loop, &shm->accept_timer);
+	shutdown(shm->listener.fd, SHUT_RDWR); /* a forked child may hold it too, and would never answer */
 	close(shm->listener.fd);
 	while (!cw__list_empty(&shm->sessions)) {
 		struct cw__shm_session *session = cw__container(shm->sessions.next, struct cw__shm_session, node);

@@ -39,16 +39,21 @@ struct cw__shm {
 
 /* ------------------------------------------------------------------------------------------ channel.c */
 
-/* One connected SOCK_SEQPACKET socket on a loop. Errors of sending are not reported: the socket is shut down and the
- * end is seen by whoever receives. All on the loop. */
+/*
+ * One connected SOCK_SEQPACKET socket on a loop. Errors of sending are not reported: the socket is shut down in one
+ * direction, and the end is seen by whoever receives. Which direction decides the order in which both sides let go: it
+ * is the initiator that sees the end first, whoever caused it, and the target only when the initiator has unmapped and
+ * closed. All on the loop.
+ */
 struct cw__shm_channel {
 	struct cw_host *host;
 	struct cw_io io;
+	int cut;             /* SHUT_RD in the initiator, SHUT_WR in the target */
 	struct cw__list out; /* packets that the socket did not take */
 	unsigned queued;
 };
 
-void cw__shm_channel_init(struct cw__shm_channel *channel, struct cw_host *host, int fd);
+void cw__shm_channel_init(struct cw__shm_channel *channel, struct cw_host *host, int fd, int cut);
 /* Sends now or queues; message_fd (or -1) is borrowed and goes along. */
 void cw__shm_channel_send(struct cw__shm_channel *channel, const void *data, size_t length, int message_fd);
 void cw__shm_channel_put(struct cw__shm_channel *channel, const struct cw__shm_message *message, int message_fd);
