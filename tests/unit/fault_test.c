@@ -2,8 +2,8 @@
 /*
  * Random batches over a transport that loses, delays, duplicates, reorders, refuses and fails what it can, with random
  * cancels and deadlines, by two threads to two peers. Whatever happens: each batch ends exactly once and in time,
- * completed bytes are right, and after an end that says "quiet" nothing lands any more. The argument is the number of
- * batches; a second one names the row.
+ * completed bytes are right, and after an end that says "quiet" nothing lands any more. Arguments, for the
+ * patient: the number of batches of a row, the row, a seed.
  */
 #include <causeway/causeway.h>
 #include <pthread.h>
@@ -49,12 +49,14 @@ static const struct row {
 	const char *threads;
 	int same_engine, engine_memory;
 	int retries; /* what fails is tried again; a synchronous copy is not */
+	int harsh;
 } rows[] = {
-	{ "tcp", "tcp", "off", "off", "1", 0, 0, 1 },
-	{ "tcp beside tcp", "tcp", "off", "on", "2", 0, 0, 1 },
-	{ "shm granted", "shm", "off", "on", "1", 0, 1, 0 },
-	{ "shm attached", "shm", "off", "on", "1", 0, 0, 0 },
-	{ "local", "local", "on", "on", "1", 1, 0, 0 },
+	{ "tcp", "tcp", "off", "off", "1", 0, 0, 1, 0 },
+	{ "tcp beside tcp", "tcp", "off", "on", "2", 0, 0, 1, 0 },
+	{ "tcp, harsh", "tcp", "off", "off", "1", 0, 0, 1, 1 },
+	{ "shm granted", "shm", "off", "on", "1", 0, 1, 0, 0 },
+	{ "shm attached", "shm", "off", "on", "1", 0, 0, 0, 0 },
+	{ "local", "local", "on", "on", "1", 1, 0, 0, 0 },
 };
 
 struct counts {
@@ -103,6 +105,7 @@ static struct world {
 } w;
 
 static uint64_t batches_per_row = BATCHES;
+static const char *seed = "1";
 
 /* The thread sanitizer does not see that a message through the kernel orders what one engine did to a payload before
  * what the other one's owner does. Everything but the payload is watched. */
@@ -197,7 +200,8 @@ static void shuffle(struct worker *worker, uint32_t *pages, uint64_t count)
 }
 
 /* One side: a plain range, or shuffled pages with gaps. */
-static struct cw_vec make_side(struct worker *worker, unsigned char *base, uint64_t page, uint64_t count, uint32_t *pages)
+static struct cw_vec make_side(struct worker *worker, unsigned char *base, uint64_t page, uint64_t count,
+			       uint32_t *pages)
 {
 	struct cw_vec vec = { .base = (uintptr_t)base, .page_size = page, .count = count };
 
@@ -247,10 +251,10 @@ static void make_jobs(struct worker *worker, struct slot *slot)
 			.op = draw(worker, 2) ? CW_OP_WRITE : CW_OP_READ,
 			.tag = draw(worker, UINT32_MAX),
 		};
-		job->request.local =
-			make_side(worker, slot->near + place + draw(worker, 32), length / pages, pages, job->local_pages);
-		job->request.remote = make_side(worker, slot->far[peer] + place + draw(worker, 32), length / pages, pages,
-						job->remote_pages);
+		job->request.local = make_side(worker, slot->near + place + draw(worker, 32), length / pages, pages,
+					       job->local_pages);
+		job->request.remote = make_side(worker, slot->far[peer] + place + draw(worker, 32), length / pages,
+						pages, job->remote_pages);
 		visit(job, FILL_SOURCE);
 		visit(job, FILL_TARGET);
 		place += room;
@@ -303,8 +307,8 @@ static void check_state(struct worker *worker, const struct slot *slot, const st
 	if (result->state == CW_BATCH_FAILED && w.row->retries && result->ended_ns < slot->deadline)
 		wrong(worker, "failed although there was time to try again: %s", result->text);
 	if (result->ended_ns > slot->deadline + GRACE + LATE)
-		wrong(worker, "ended %.3f s after its deadline: %s",
-		      (double)(result->ended_ns - slot->deadline) / 1e9, result->text);
+		wrong(worker, "ended %.3f s after its deadline: %s", (double)(result->ended_ns - slot->deadline) / 1e9,
+		      result->text);
 	if (result->state == CW_BATCH_CANCELED && !slot->canceled && !slot->fail_fast)
 		wrong(worker, "canceled by nobody: %s", result->text);
 	if (result->state == CW_BATCH_TIMED_OUT && result->local_quiet && result->ended_ns < slot->deadline)
@@ -326,8 +330,8 @@ static void check_jobs(struct worker *worker, struct slot *slot, const struct cw
 			bad = visit(job, CHECK_ARRIVED);
 			if (bad != UINT64_MAX)
 				wrong(worker, "%s of %llu bytes completed, but byte %llu is wrong",
-				      job->request.op == CW_OP_WRITE ? "write" : "read", (unsigned long long)job->length,
-				      (unsigned long long)bad);
+				      job->request.op == CW_OP_WRITE ? "write" : "read",
+				      (unsigned long long)job->length, (unsigned long long)bad);
 			if (moved != job->length)
 				wrong(worker, "%llu of %llu bytes completed", (unsigned long long)moved,
 				      (unsigned long long)job->length);
@@ -453,15 +457,17 @@ static struct cw_engine *open_engine(void)
 		{ "transports/tcp/enable", w.row->tcp },
 		{ "transports/fault/enable", "on" },
 		{ "fault/wrap", w.row->wrapped },
+		{ "fault/seed", seed },
 		{ "fault/rails", "2" },
 		{ "fault/delay_us", "300" },
-		{ "fault/drop", "10" },
-		{ "fault/fail", "10" },
-		{ "fault/delay", "20" },
-		{ "fault/duplicate", "20" },
-		{ "fault/reorder", "20" },
-		{ "fault/refuse", "5" },
-		{ "fault/down", "2" },
+		{ "fault/drop", w.row->harsh ? "100" : "10" },
+		{ "fault/fail", w.row->harsh ? "100" : "10" },
+		{ "fault/delay", w.row->harsh ? "200" : "20" },
+		{ "fault/duplicate", w.row->harsh ? "200" : "20" },
+		{ "fault/reorder", w.row->harsh ? "200" : "20" },
+		{ "fault/refuse", w.row->harsh ? "100" : "5" },
+		{ "fault/down", w.row->harsh ? "20" : "2" },
+		{ "batch/retries", w.row->harsh ? "1000" : "8" },
 		{ "progress/threads", w.row->threads },
 	};
 	struct cw_engine_options options = CW_ENGINE_OPTIONS_INIT;
@@ -507,7 +513,7 @@ static void world_open(const struct row *row)
 	for (unsigned i = 0; i < THREADS; i++) {
 		struct worker *worker = &w.workers[i];
 
-		worker->random = 88172645463325252u + i;
+		worker->random = 88172645463325252u + 1000003 * strtoull(seed, NULL, 10) + i;
 		worker->left = batches_per_row / THREADS;
 		assert_int_equal(cw_queue_open(w.near, &worker->queue), CW_OK);
 		for (unsigned j = 0; j < SLOTS; j++) {
@@ -564,7 +570,8 @@ static void random_batches(void **state)
 	print_message("%s: %llu batches: %llu completed, %llu failed, %llu canceled, %llu timed out; %llu fenced, "
 		      "%llu unknown, %llu not quiet; %llu slices tried again\n",
 		      w.row->name, (unsigned long long)sum.ended, (unsigned long long)sum.states[CW_BATCH_COMPLETED],
-		      (unsigned long long)sum.states[CW_BATCH_FAILED], (unsigned long long)sum.states[CW_BATCH_CANCELED],
+		      (unsigned long long)sum.states[CW_BATCH_FAILED],
+		      (unsigned long long)sum.states[CW_BATCH_CANCELED],
 		      (unsigned long long)sum.states[CW_BATCH_TIMED_OUT], (unsigned long long)sum.fenced,
 		      (unsigned long long)sum.unknown, (unsigned long long)sum.not_quiet,
 		      (unsigned long long)stats.slices_retried);
@@ -584,10 +591,12 @@ int main(int argc, char **argv)
 
 	if (argc > 1)
 		batches_per_row = strtoull(argv[1], NULL, 10);
+	if (argc > 3)
+		seed = argv[3];
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		const struct CMUnitTest test = {
-			.name = rows[i].name, .test_func = random_batches, .initial_state = (void *)(uintptr_t)&rows[i]
-		};
+		const struct CMUnitTest test = { .name = rows[i].name,
+						 .test_func = random_batches,
+						 .initial_state = (void *)(uintptr_t)&rows[i] };
 
 		if (argc > 2 && strcmp(argv[2], rows[i].name) != 0)
 			continue;
