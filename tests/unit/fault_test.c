@@ -21,8 +21,8 @@
 
 #define MS UINT64_C(1000000)
 #define SECOND UINT64_C(1000000000)
-#define GRACE (1 * SECOND) /* the default of batch/grace */
-#define LATE (3 * SECOND)  /* what a busy machine adds */
+#define GRACE (100 * MS)
+#define LATE (3 * SECOND) /* what a busy machine adds */
 #define PEERS 2
 #define THREADS 2
 #define SLOTS 16 /* of each thread: batches in flight */
@@ -49,14 +49,15 @@ static const struct row {
 	const char *threads;
 	int same_engine, engine_memory;
 	int retries; /* what fails is tried again; a synchronous copy is not */
-	int harsh;
+	enum { LIGHT, HARSH, ONCE } luck;
 } rows[] = {
-	{ "tcp", "tcp", "off", "off", "1", 0, 0, 1, 0 },
-	{ "tcp beside tcp", "tcp", "off", "on", "2", 0, 0, 1, 0 },
-	{ "tcp, harsh", "tcp", "off", "off", "1", 0, 0, 1, 1 },
-	{ "shm granted", "shm", "off", "on", "1", 0, 1, 0, 0 },
-	{ "shm attached", "shm", "off", "on", "1", 0, 0, 0, 0 },
-	{ "local", "local", "on", "on", "1", 1, 0, 0, 0 },
+	{ "tcp", "tcp", "off", "off", "1", 0, 0, 1, LIGHT },
+	{ "tcp beside tcp", "tcp", "off", "on", "2", 0, 0, 1, LIGHT },
+	{ "tcp, harsh", "tcp", "off", "off", "1", 0, 0, 1, HARSH },
+	{ "tcp, no second attempt", "tcp", "off", "off", "1", 0, 0, 0, ONCE },
+	{ "shm granted", "shm", "off", "on", "1", 0, 1, 0, LIGHT },
+	{ "shm attached", "shm", "off", "on", "1", 0, 0, 0, LIGHT },
+	{ "local", "local", "on", "on", "1", 1, 0, 0, LIGHT },
 };
 
 struct counts {
@@ -78,7 +79,7 @@ struct slot {
 	size_t count;
 	struct cw_batch *batch; /* in flight */
 	uint64_t deadline, usable_at;
-	int canceled, fail_fast;
+	int canceled, fail_fast, patient;
 	unsigned events;
 	unsigned char *near, *far[PEERS];
 };
@@ -277,7 +278,8 @@ static void submit(struct worker *worker, struct slot *slot)
 	slot->canceled = 0;
 	slot->events = 0;
 	now = now_ns();
-	slot->deadline = now + (draw(worker, 20) ? 4 * SECOND : draw(worker, 3 * MS));
+	slot->patient = draw(worker, 20) != 0;
+	slot->deadline = now + (slot->patient ? 4 * SECOND : draw(worker, 3 * MS));
 	options.deadline_ns = slot->deadline;
 	options.flags = (slot->fail_fast ? CW_BATCH_FAIL_FAST : 0) | (draw(worker, 8) ? 0 : CW_BATCH_CHECKSUM);
 	options.priority = (uint32_t)draw(worker, 3);
@@ -306,6 +308,9 @@ static void check_state(struct worker *worker, const struct slot *slot, const st
 		wrong(worker, "an event for a batch that runs");
 	if (result->state == CW_BATCH_FAILED && w.row->retries && result->ended_ns < slot->deadline)
 		wrong(worker, "failed although there was time to try again: %s", result->text);
+	if (result->state == CW_BATCH_FAILED && w.row->luck == ONCE && result->ended_ns >= slot->deadline &&
+	    slot->patient)
+		wrong(worker, "failed, but nobody noticed before the deadline: %s", result->text);
 	if (result->ended_ns > slot->deadline + GRACE + LATE)
 		wrong(worker, "ended %.3f s after its deadline: %s", (double)(result->ended_ns - slot->deadline) / 1e9,
 		      result->text);
@@ -408,7 +413,7 @@ static void harvest(struct worker *worker, uint64_t timeout)
 		if (events[i].kind == CW_EVENT_BATCH)
 			ended(worker, slot);
 		else if (events[i].kind == CW_EVENT_QUIET && slot->batch == events[i].batch)
-			slot->usable_at = slot->deadline; /* what the target may do has ended with it */
+			slot->usable_at = now_ns(); /* and what the target may still do ended with it */
 		cw_event_clear(&events[i]);
 	}
 }
@@ -452,7 +457,14 @@ static void *work(void *arg)
 
 static struct cw_engine *open_engine(void)
 {
-	const struct cw_setting settings[] = {
+	/* light, harsh, once */
+	static const char *const lucks[][3] = {
+		{ "fault/drop", "10", "100" },      { "fault/fail", "10", "100" },    { "fault/delay", "20", "200" },
+		{ "fault/duplicate", "20", "200" }, { "fault/reorder", "20", "200" }, { "fault/refuse", "5", "100" },
+		{ "fault/down", "2", "20" },        { "fault/stick", "0", "1" },      { "fault/lose", "0", "50" },
+		{ "batch/retries", "8", "1000" },
+	};
+	struct cw_setting settings[32] = {
 		{ "transports/shm/enable", w.row->shm },
 		{ "transports/tcp/enable", w.row->tcp },
 		{ "transports/fault/enable", "on" },
@@ -460,21 +472,21 @@ static struct cw_engine *open_engine(void)
 		{ "fault/seed", seed },
 		{ "fault/rails", "2" },
 		{ "fault/delay_us", "300" },
-		{ "fault/drop", w.row->harsh ? "100" : "10" },
-		{ "fault/fail", w.row->harsh ? "100" : "10" },
-		{ "fault/delay", w.row->harsh ? "200" : "20" },
-		{ "fault/duplicate", w.row->harsh ? "200" : "20" },
-		{ "fault/reorder", w.row->harsh ? "200" : "20" },
-		{ "fault/refuse", w.row->harsh ? "100" : "5" },
-		{ "fault/down", w.row->harsh ? "20" : "2" },
-		{ "batch/retries", w.row->harsh ? "1000" : "8" },
+		{ "fault/stick_ms", "300" },
+		{ "batch/grace", "100" },
 		{ "progress/threads", w.row->threads },
+		{ "tcp/slice", w.row->luck == ONCE ? "4096" : "1m" },
 	};
+	size_t count = 11;
 	struct cw_engine_options options = CW_ENGINE_OPTIONS_INIT;
 	struct cw_engine *engine = NULL;
 
 	options.settings = settings;
-	options.setting_count = sizeof(settings) / sizeof(settings[0]);
+	for (size_t i = 0; i < sizeof(lucks) / sizeof(lucks[0]); i++)
+		settings[count++] = (struct cw_setting){ lucks[i][0], lucks[i][w.row->luck == HARSH ? 2 : 1] };
+	if (w.row->luck == ONCE)
+		settings[count++] = (struct cw_setting){ "batch/retries", "0" };
+	options.setting_count = count;
 	if (cw_engine_open(&options, &engine))
 		fail_msg("%s", cw_last_error());
 	return engine;

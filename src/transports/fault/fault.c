@@ -4,7 +4,7 @@
  * duplicates, reorders and fails them, refuses them for a while and takes rails down. It keeps the contract of plugin.h
  * to the letter and only claims what is true, so whatever goes wrong above it is a fault of the core. Off by default.
  *
- * The wrapped ("inner") transport gets a host of its own, in which four services are ours, and slices of our own: what
+ * The wrapped ("inner") transport gets a host of its own, in which five services are ours, and slices of our own: what
  * the core posted (the "outer" slice) stays untouched but for scratch[0], which leads to ours.
  */
 #include <causeway/plugin.h>
@@ -29,7 +29,8 @@ enum misfortune {
 	DUPLICATE = 32,
 	REORDER = 64,
 	REFUSE = 128,
-	DOWN = 256
+	DOWN = 256,
+	STICK = 512 /* once it started, its end is late and nothing hastens it */
 };
 
 struct rate {
@@ -44,9 +45,11 @@ struct fault {
 	struct cw_host *outer;
 	const struct cw_transport_ops *ops; /* of the inner transport */
 	void *inner;
-	struct rate rates[9];
+	struct rate rates[10];
 	unsigned spread;  /* our rails for each inner one */
 	uint64_t longest; /* delay, ns */
+	uint64_t stick;   /* ns */
+	unsigned lose;    /* of 1000 messages */
 	_Atomic uint64_t random;
 	pthread_mutex_t lock;
 	struct cw__list peers; /* fault_peer.node; lock */
@@ -169,10 +172,12 @@ static void end_idle(struct fault_slice *slice, int status)
 
 static void owe(struct fault_slice *slice, int status, enum cw_remote_state remote)
 {
+	struct fault *fault = slice->peer->fault;
+
 	slice->stage = OWED;
 	slice->status = status;
 	slice->remote = remote;
-	set_timer(slice->peer, &slice->timer, draw_delay(slice->peer->fault));
+	set_timer(slice->peer, &slice->timer, slice->misfortunes & STICK ? fault->stick : draw_delay(fault));
 }
 
 /* Ends what the inner transport does not have; rails: the first, and how many. */
@@ -196,7 +201,8 @@ static void cancel(struct fault_slice *slice)
 	slice->canceled = 1;
 	if (slice->stage == POSTED)
 		peer->fault->ops->cancel(peer->fault->inner, peer->inner, &slice->inner);
-	else if (slice->stage != OFFERED && slice->stage != FREE)
+	else if (slice->stage != OFFERED && slice->stage != FREE &&
+		 !(slice->stage == OWED && slice->misfortunes & STICK))
 		end_idle(slice, CW_ERR_CANCELED);
 }
 
@@ -299,7 +305,7 @@ static void inner_done(struct cw_slice *base, int status, enum cw_remote_state r
 		status = CW_ERR_IO;
 		remote = CW_REMOTE_QUIET;
 	}
-	if (slice->misfortunes & END_LATE && free_to_play)
+	if ((slice->misfortunes & END_LATE && free_to_play) || (slice->misfortunes & STICK && !slice->peer->lost))
 		owe(slice, status, remote);
 	else
 		report(slice, status, remote);
@@ -354,6 +360,16 @@ static void inner_state(struct cw_host *host, struct cw_peer *core, unsigned num
 		end_all_idle(peer, number * spread, spread, status);
 	else
 		inner_ready(host, core, number);
+}
+
+static int inner_message(struct cw_host *host, struct cw_peer *core, const void *data, size_t length,
+			 void (*answered)(void *arg, int status, const void *reply, size_t reply_length), void *arg)
+{
+	struct fault *fault = (struct fault *)host;
+
+	if (fault->lose && draw(fault) % 1000 < fault->lose)
+		return CW_ERR_IO;
+	return fault->outer->ops->message(fault->outer, core, data, length, answered, arg);
 }
 
 /* ------------------------------------------------------------------------------------------ posting */
@@ -695,6 +711,7 @@ static void read_rates(struct fault *fault)
 		{ "fault/reorder", { REORDER } },
 		{ "fault/refuse", { REFUSE } },
 		{ "fault/down", { DOWN } },
+		{ "fault/stick", { STICK } },
 	};
 	size_t count = 0;
 
@@ -713,6 +730,7 @@ static void make_host(struct fault *fault, struct cw_host *outer)
 	fault->host_ops.slice_done = inner_done;
 	fault->host_ops.rail_ready = inner_ready;
 	fault->host_ops.rail_state = inner_state;
+	fault->host_ops.message = inner_message;
 	fault->host = (struct cw_host){ &fault->host_ops, outer->real };
 }
 
@@ -729,6 +747,8 @@ static int fault_open(struct cw_host *host, void **transport_out, const char **w
 	read_rates(fault);
 	fault->spread = (unsigned)host->ops->setting_number(host, "fault/rails", 1);
 	fault->longest = host->ops->setting_number(host, "fault/delay_us", 1000) * 1000;
+	fault->stick = host->ops->setting_number(host, "fault/stick_ms", 2000 * CW__MS);
+	fault->lose = (unsigned)host->ops->setting_number(host, "fault/lose", 0);
 	atomic_init(&fault->random, host->ops->setting_number(host, "fault/seed", 1) * 0xd1342543de82ef95u);
 	pthread_mutex_init(&fault->lock, NULL);
 	cw__list_init(&fault->peers);
