@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-# tests/unit/<name>_test.c is one program and one ctest test; tests/support/*.c is linked into all of them. tests/plugin/*.c is the
-# example plug-in, tests/process/peer*.c the engine that whole-process tests (pytest) drive.
+# tests/unit/<name>_test.c is one program and one ctest test; tests/support/*.c is linked into all of them. tests/plugin/<name>.c is
+# the plug-in <name>.so, tests/process/peer*.c the engine that whole-process tests (pytest) drive.
 
 find_library(CMOCKA_LIBRARY NAMES cmocka REQUIRED)
 
 file(GLOB plugin_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/tests/plugin/*.c")
-if(plugin_sources)
-	add_library(example_plugin MODULE ${plugin_sources})
-	target_include_directories(example_plugin PRIVATE "${PROJECT_SOURCE_DIR}/include")
-endif()
+foreach(source ${plugin_sources})
+	cmake_path(GET source STEM name)
+	add_library(plugin_${name} MODULE ${source})
+	target_include_directories(plugin_${name} PRIVATE "${PROJECT_SOURCE_DIR}/include")
+	set_target_properties(plugin_${name} PROPERTIES PREFIX "" OUTPUT_NAME ${name} C_VISIBILITY_PRESET hidden
+		LIBRARY_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/tests/plugin")
+endforeach()
 
 file(GLOB support_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/tests/support/*.c")
 if(support_sources)
@@ -37,10 +40,9 @@ foreach(source ${tests})
 	target_compile_options(${name} PRIVATE -Wno-sign-conversion)
 	add_test(NAME ${name} COMMAND ${name})
 	set_tests_properties(${name} PROPERTIES TIMEOUT ${unit_timeout} SKIP_RETURN_CODE 77)
-	if(TARGET example_plugin)
-		add_dependencies(${name} example_plugin)
-		set_property(TEST ${name} APPEND PROPERTY ENVIRONMENT
-			"CAUSEWAY_EXAMPLE_PLUGIN=$<TARGET_FILE:example_plugin>")
+	if(${name} STREQUAL plugin_test)
+		target_compile_definitions(${name} PRIVATE "PLUGINS=\"${PROJECT_BINARY_DIR}/tests/plugin\"")
+		add_dependencies(${name} plugin_memcopy plugin_no_hook plugin_no_symbol plugin_wrong_abi plugin_wrong_table)
 	endif()
 endforeach()
 

@@ -539,6 +539,11 @@ struct cw__platform_part {
 	char why[160];
 };
 
+struct cw__library { /* a plug-in */
+	void *handle;
+	const struct cw_plugin *plugin;
+};
+
 #define CW__COUNTERS(X)                                                                                                \
 	X(batches_submitted) X(batches_completed) X(batches_failed) X(batches_canceled) X(batches_timed_out)           \
 	X(requests_submitted) X(requests_completed) X(bytes_written) X(bytes_read) X(bytes_served) X(slices_retried)   \
@@ -583,7 +588,7 @@ struct cw_engine {
 	const struct cw_metadata_ops *metadata_ops;
 	void *metadata;
 	struct cw__control *control;
-	void *libraries[CW__PARTS_MAX]; /* of plug-ins */
+	struct cw__library libraries[CW__PARTS_MAX];
 	unsigned library_count;
 	pthread_mutex_t region_lock;    /* index changes, slots, registrations */
 	struct cw__index *index;

@@ -118,38 +118,57 @@ static void add_platform(struct cw_engine *engine, const struct cw_platform_ops 
 	snprintf(part->why, sizeof(part->why), "%s", part->on ? ops->summary : why ? why : "could not be opened");
 }
 
-/* A plug-in's platforms are asked before ours: `host` claims everything that is mapped. */
-static int load_library(struct cw_engine *engine, const char *path, int platforms_only)
+/* ------------------------------------------------------------------------------------ plug-in libraries */
+
+/* What makes a plug-in one that cannot even be listed as off, or NULL. */
+static const char *plugin_fault(const struct cw_engine *engine, const struct cw_plugin *plugin)
 {
-	void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-	const struct cw_plugin *plugin = library ? dlsym(library, "cw_plugin") : NULL;
+	for (size_t i = 0; plugin->transports && plugin->transports[i]; i++) {
+		const struct cw_transport_ops *ops = plugin->transports[i];
 
-	if (!plugin || plugin->abi != CW_PLUGIN_ABI) {
-		const char *cause = library ? "it has no cw_plugin of this version" : dlerror();
-		int status = cw__fail(CW_ERR_CONFIG, "plug-in %s: %s", path, cause ? cause : "cannot be loaded");
+		if (ops->abi != CW_PLUGIN_ABI || !ops->name)
+			return "a transport in it has no name or was built for another version of the plug-in contract";
+		for (size_t j = 0; transports[j]; j++)
+			if (!strcmp(transports[j]->name, ops->name))
+				return "a transport in it has the name of one of ours";
+	}
+	for (size_t i = 0; plugin->platforms && plugin->platforms[i]; i++)
+		if (plugin->platforms[i]->abi != CW_PLUGIN_ABI || !plugin->platforms[i]->name)
+			return "a platform in it has no name or was built for another version of the plug-in contract";
+	for (unsigned i = 0; i < engine->library_count; i++)
+		if (engine->libraries[i].plugin == plugin)
+			return "it is named twice";
+	return NULL;
+}
 
-		if (library)
-			dlclose(library);
-		return status;
+static int load_library(struct cw_engine *engine, const char *path)
+{
+	struct cw__library *library = &engine->libraries[engine->library_count];
+	const char *why;
+
+	if (engine->library_count == CW__PARTS_MAX)
+		return cw__fail(CW_ERR_CONFIG, "plug-in %s: there are %u already", path, CW__PARTS_MAX);
+	library->handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+	if (!library->handle) {
+		why = dlerror();
+		return cw__fail(CW_ERR_CONFIG, "plug-in %s: %s", path, why ? why : "cannot be loaded");
 	}
-	if (platforms_only) {
-		for (size_t i = 0; plugin->platforms && plugin->platforms[i]; i++)
-			add_platform(engine, plugin->platforms[i]);
-		dlclose(library);
-	} else {
-		for (size_t i = 0; plugin->transports && plugin->transports[i]; i++)
-			add_transport(engine, plugin->transports[i]);
+	library->plugin = dlsym(library->handle, "cw_plugin");
+	if (!library->plugin)
+		why = "it has no symbol cw_plugin";
+	else if (library->plugin->abi != CW_PLUGIN_ABI)
+		why = "it was built for another version of the plug-in contract; build it again";
+	else
+		why = plugin_fault(engine, library->plugin);
+	if (why) {
+		dlclose(library->handle);
+		return cw__fail(CW_ERR_CONFIG, "plug-in %s: %s", path, why);
 	}
-	if (!platforms_only || (plugin->platforms && plugin->platforms[0])) {
-		if (platforms_only)
-			library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-		if (engine->library_count < CW__PARTS_MAX)
-			engine->libraries[engine->library_count++] = library;
-	}
+	engine->library_count++;
 	return CW_OK;
 }
 
-static int load_libraries(struct cw_engine *engine, int platforms_only)
+static int load_libraries(struct cw_engine *engine)
 {
 	const char *list = cw__config_text(&engine->config, "plugins/load");
 
@@ -161,7 +180,7 @@ static int load_libraries(struct cw_engine *engine, int platforms_only)
 		if (length >= sizeof(path))
 			return cw__fail(CW_ERR_CONFIG, "plugins/load: a path is too long");
 		snprintf(path, sizeof(path), "%.*s", (int)length, list);
-		status = load_library(engine, path, platforms_only);
+		status = load_library(engine, path);
 		if (status)
 			return status;
 		list += length + (list[length] == ',');
@@ -187,19 +206,42 @@ static int open_metadata(struct cw_engine *engine)
 	return cw__fail(CW_ERR_CONFIG, "metadata/url: no store is named '%s'", url);
 }
 
+/* A plug-in's platforms are asked before ours: `host` claims everything that is mapped. */
+static void add_platforms(struct cw_engine *engine)
+{
+	for (unsigned i = 0; i < engine->library_count; i++) {
+		const struct cw_platform_ops *const *list = engine->libraries[i].plugin->platforms;
+
+		for (size_t j = 0; list && list[j]; j++)
+			add_platform(engine, list[j]);
+	}
+	for (size_t i = 0; platforms[i]; i++)
+		add_platform(engine, platforms[i]);
+}
+
+static void add_transports(struct cw_engine *engine)
+{
+	for (size_t i = 0; transports[i]; i++)
+		add_transport(engine, transports[i]);
+	for (unsigned i = 0; i < engine->library_count; i++) {
+		const struct cw_transport_ops *const *list = engine->libraries[i].plugin->transports;
+
+		for (size_t j = 0; list && list[j]; j++)
+			add_transport(engine, list[j]);
+	}
+}
+
 /* Transports last: they may ask for everything else. What they publish is fixed once they are open. */
 int cw__parts_open(struct cw_engine *engine)
 {
-	int status = load_libraries(engine, 1);
+	int status = load_libraries(engine);
 
-	for (size_t i = 0; !status && platforms[i]; i++)
-		add_platform(engine, platforms[i]);
+	if (status)
+		return status;
+	add_platforms(engine);
+	status = open_metadata(engine);
 	if (!status)
-		status = open_metadata(engine);
-	for (size_t i = 0; !status && transports[i]; i++)
-		add_transport(engine, transports[i]);
-	if (!status)
-		status = load_libraries(engine, 0);
+		add_transports(engine);
 	for (unsigned i = 0; !status && i < engine->part_count; i++) {
 		struct cw__part *part = &engine->parts[i];
 
@@ -231,5 +273,5 @@ void cw__platforms_close(struct cw_engine *engine)
 		if (engine->platforms[i - 1].on)
 			engine->platforms[i - 1].ops->close(engine->platforms[i - 1].state);
 	for (unsigned i = engine->library_count; i > 0; i--)
-		dlclose(engine->libraries[i - 1]);
+		dlclose(engine->libraries[i - 1].handle);
 }
