@@ -279,7 +279,8 @@ static void reset(struct cw_batch *batch, const struct cw_batch_options *options
 	batch->fence = 0;
 	batch->requests_completed = batch->requests_failed = batch->bytes_completed = 0;
 	batch->local_quiet = 1;
-	batch->published = 0;
+	batch->published = CW__BATCH_UNTOLD;
+	batch->quiet_owed = 0;
 	batch->text[0] = 0;
 	batch->submitted = cw__now();
 }
@@ -409,12 +410,18 @@ void cw__batch_run_callback(struct cw_batch *batch)
 	cw__batch_put(batch);
 }
 
-/* Tells everybody. Called once per batch, by whoever won `published`. */
+static void tell_quiet(struct cw_batch *batch)
+{
+	cw__queue_push_quiet(batch->queue ? batch->queue : &batch->engine->queue, batch);
+}
+
+/* Tells everybody. Called once per batch, by whoever made it TELLING. That it is quiet is said after that it ended. */
 static void publish(struct cw_batch *batch)
 {
 	struct cw__list dependents;
 	enum cw_batch_state state;
 	uint32_t before;
+	int quiet_owed;
 
 	cw__list_init(&dependents);
 	pthread_mutex_lock(&batch->lock);
@@ -434,23 +441,31 @@ static void publish(struct cw_batch *batch)
 		cw__list_push_back(&cw__loop_current()->ended, &batch->ended_node);
 	}
 	release_dependents(&dependents, state == CW_BATCH_COMPLETED);
+	pthread_mutex_lock(&batch->lock);
+	batch->published = CW__BATCH_TOLD;
+	quiet_owed = batch->quiet_owed;
+	pthread_mutex_unlock(&batch->lock);
+	if (quiet_owed)
+		tell_quiet(batch);
 }
 
 /* All requests have ended and, if there are any, all notifications. Gives the engine's reference back. */
 static void finish(struct cw_batch *batch)
 {
 	struct cw_engine *engine = batch->engine;
-	int first;
+	int before;
 
 	pthread_mutex_lock(&batch->lock);
-	first = !batch->published;
-	batch->published = 1;
+	before = (int)batch->published;
+	if (before == CW__BATCH_UNTOLD)
+		batch->published = CW__BATCH_TELLING;
+	batch->quiet_owed = before == CW__BATCH_TELLING;
 	batch->local_quiet = 1;
 	pthread_mutex_unlock(&batch->lock);
-	if (first)
+	if (before == CW__BATCH_UNTOLD)
 		publish(batch);
-	else
-		cw__queue_push_quiet(batch->queue ? batch->queue : &engine->queue, batch);
+	else if (before == CW__BATCH_TOLD)
+		tell_quiet(batch);
 	atomic_fetch_sub_explicit(&engine->batches_unfinished, 1, memory_order_release);
 	cw__batch_put(batch);
 }
@@ -575,10 +590,10 @@ static void force_end(struct cw_batch *batch)
 	int first, quiet = atomic_load_explicit(&batch->remaining, memory_order_acquire) == 0;
 
 	pthread_mutex_lock(&batch->lock);
-	first = !batch->published;
-	batch->published = 1;
-	batch->local_quiet = quiet;
+	first = batch->published == CW__BATCH_UNTOLD;
 	if (first) {
+		batch->published = CW__BATCH_TELLING;
+		batch->local_quiet = quiet;
 		if (quiet)
 			cw__batch_explain(batch, CW_ERR_NOTIFY_UNKNOWN, "%s", cw_strerror(CW_ERR_NOTIFY_UNKNOWN));
 		else

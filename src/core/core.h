@@ -426,7 +426,8 @@ struct cw_batch {
 	uint64_t fence;
 	uint64_t requests_completed, requests_failed, bytes_completed;
 	int local_quiet;
-	int published;
+	enum { CW__BATCH_UNTOLD = 0, CW__BATCH_TELLING = 1, CW__BATCH_TOLD = 2 } published;
+	int quiet_owed; /* it became quiet while its end was being told */
 	char text[200];
 };
 #define CW__BATCH_STATE 0xffu
