@@ -105,7 +105,8 @@ static void add_platform(struct cw_engine *engine, const struct cw_platform_ops 
 	snprintf(part->why, sizeof(part->why), "%s", part->on ? ops->summary : why ? why : "could not be opened");
 }
 
-/* A plug-in's platforms are asked before ours: `host` claims everything that is mapped. */
+/* Called twice for each: a plug-in's platforms are asked before ours, because `host` claims everything that is mapped; its
+ * transports come after ours. The first call keeps the library until the engine closes. */
 static int load_library(struct cw_engine *engine, const char *path, int platforms_only)
 {
 	void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
@@ -119,20 +120,19 @@ static int load_library(struct cw_engine *engine, const char *path, int platform
 			dlclose(library);
 		return status;
 	}
-	if (platforms_only) {
-		for (size_t i = 0; plugin->platforms && plugin->platforms[i]; i++)
-			add_platform(engine, plugin->platforms[i]);
-		dlclose(library);
-	} else {
+	if (!platforms_only) {
 		for (size_t i = 0; plugin->transports && plugin->transports[i]; i++)
 			add_transport(engine, plugin->transports[i]);
+		dlclose(library);
+		return CW_OK;
 	}
-	if (!platforms_only || (plugin->platforms && plugin->platforms[0])) {
-		if (platforms_only)
-			library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-		if (engine->library_count < CW__PARTS_MAX)
-			engine->libraries[engine->library_count++] = library;
+	if (engine->library_count == CW__PARTS_MAX) {
+		dlclose(library);
+		return cw__fail(CW_ERR_LIMIT, "plugins/load: at most %d libraries", CW__PARTS_MAX);
 	}
+	engine->libraries[engine->library_count++] = library;
+	for (size_t i = 0; plugin->platforms && plugin->platforms[i]; i++)
+		add_platform(engine, plugin->platforms[i]);
 	return CW_OK;
 }
 
