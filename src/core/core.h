@@ -171,7 +171,6 @@ struct cw_region {
 	struct cw_allocation allocation; /* address NULL when the memory is the caller's */
 	unsigned platform;
 	pthread_mutex_t revoke_lock;     /* one revocation at a time */
-	_Atomic uint32_t revocations;    /* transports that have yet to say done; futex */
 	_Atomic uint32_t progress;       /* asynchronous registration: 0..100; futex on state */
 	int failure;                     /* why the registration failed */
 	char failure_text[200];
@@ -180,8 +179,15 @@ struct cw_region {
 	struct cw_region *next_free;     /* engine->region_lock */
 };
 
+/* One round of asking the transports to end what peers were given. Freed by the last who holds it: a peer that never
+ * answers holds on to the round that asked it, not to a later one. */
+struct cw__revocation_round {
+	_Atomic uint32_t left; /* answers to come; futex */
+	_Atomic uint32_t refs;
+};
+
 struct cw_revocation {
-	struct cw_region *region;
+	struct cw__revocation_round *round;
 };
 
 /* The ordered index of regions by address: lookups take no lock. One writer at a time (engine->region_lock). */
@@ -294,7 +300,7 @@ struct cw_segment {
 	struct cw__list copies;    /* cw__request.node: to be copied by the CPU, synchronously; loop */
 	struct cw__list active;    /* cw__request.active_node: everything of this peer; loop */
 	pthread_mutex_t lock;      /* remotes */
-	struct cw__list remotes;
+	struct cw__list remotes, leaving; /* leaving: gone, but perhaps still copied from or to */
 	struct cw__remote *asking; /* the region that the peer is being asked for, borrowed; loop */
 	struct cw_task close_task;
 };

@@ -324,11 +324,6 @@ static void enqueue(struct cw__request *request)
 	}
 }
 
-static int is_gone(const struct cw__remote *remote)
-{
-	return atomic_load_explicit(&remote->state, memory_order_acquire) == CW__REMOTE_GONE;
-}
-
 void cw__request_begin(struct cw__request *request)
 {
 	struct cw_segment *segment = request->segment;

@@ -359,6 +359,7 @@ static struct cw_segment *segment_new(struct cw_engine *engine, const char *name
 	cw__list_init(&segment->copies);
 	cw__list_init(&segment->active);
 	cw__list_init(&segment->remotes);
+	cw__list_init(&segment->leaving);
 	for (int i = 0; i < CW__CLASSES; i++)
 		cw__list_init(&segment->queues[i]);
 	pthread_mutex_init(&segment->lock, NULL);
