@@ -18,7 +18,7 @@ usage() {
 		  demo              build, then move KV-cache traffic between two processes: shared memory and TCP, one table
 		  test              build, then run all unit tests and all whole-process tests
 		  check [NAME...]   format, symbols, sanitizers, fuzzing and the other checks; all of them, or those named
-		  bench [OPTION...] build, then measure between two processes; options as for `causeway bench`
+		  bench [OPTION...] build, then measure side by side with the bare limit and the Mooncake wheel; --help lists options
 		  build [PRESET]    build only: release (default), debug, asan, tsan, fuzz, coverage
 		  install [PREFIX]  build, then install below PREFIX (default /usr/local)
 		  help              this text
@@ -75,10 +75,9 @@ demo() {
 }
 
 bench() {
-	need "${build_packages[@]}"
+	need "${build_packages[@]}" python3 python3-venv libibverbs1
 	build release
-	[ $# -gt 0 ] || set -- --loopback
-	build/release/bin/causeway bench "$@"
+	"$python" bench/compare.py "$@"
 }
 
 run_tests() {

@@ -38,3 +38,7 @@ if(CAUSEWAY_EXAMPLES)
 		target_link_libraries(example_${program} PRIVATE causeway)
 	endforeach()
 endif()
+
+# What ./do bench compares with: the simplest program that does the same work.
+add_executable(bare "${PROJECT_SOURCE_DIR}/bench/bare.c")
+set_target_properties(bare PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/bench")

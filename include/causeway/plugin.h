@@ -45,7 +45,8 @@ struct cw_timer {
 	uint64_t at; /* CLOCK_MONOTONIC ns */
 	/* On the loop. May set the timer again or free it. */
 	void (*fire)(struct cw_timer *timer);
-	size_t heap_slot; /* the loop's: index + 1, 0 = not set */
+	size_t heap_slot; /* not 0 = set */
+	struct cw_timer *child, *next, *previous; /* the loop's */
 };
 
 /* Work handed to a loop from any thread; embedded. */

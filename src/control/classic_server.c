@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Answers Mooncake's control messages: one request on each connection, answered with the same type, then our direction
- * is shut down and the peer closes. What is malformed gets no answer. docs/protocol.md, "Classic control".
+ * is shut down and the peer closes. What is malformed gets no answer. docs/protocol.md, "Control messages".
  */
 #include <control/control.h>
 #include <stdlib.h>

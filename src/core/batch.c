@@ -339,11 +339,28 @@ static void count_end(struct cw_batch *batch, enum cw_batch_state state)
 		cw__count(engine, batches_timed_out, 1);
 }
 
-/* Those that waited for this batch may go, or fail. */
+/* Those that waited for a batch or counter may go, or fail. One that ends at once releases others in turn: they queue
+ * up here rather than on the stack, as chains may be long. */
 static void release_dependents(struct cw__list *dependents, int ok)
 {
-	while (!cw__list_empty(dependents))
-		prerequisite_came(cw__container(cw__list_pop(dependents), struct cw__dependency, node)->batch, ok);
+	static _Thread_local struct cw__list *releasing;
+	struct cw__list queue, *node;
+
+	cw__list_each(each, dependents)
+		cw__container(each, struct cw__dependency, node)->ok = ok;
+	if (releasing) {
+		cw__list_splice(releasing, dependents);
+		return;
+	}
+	cw__list_init(&queue);
+	cw__list_splice(&queue, dependents);
+	releasing = &queue;
+	while ((node = cw__list_pop(&queue))) {
+		struct cw__dependency *dependency = cw__container(node, struct cw__dependency, node);
+
+		prerequisite_came(dependency->batch, dependency->ok);
+	}
+	releasing = NULL;
 }
 
 /* On the home loop: brings the timer in line with what the batch needs now. */
@@ -406,12 +423,12 @@ static void publish(struct cw_batch *batch)
 	cw__list_splice(&dependents, &batch->dependents);
 	pthread_mutex_unlock(&batch->lock);
 	count_end(batch, state);
-	before = atomic_exchange_explicit(&batch->word, (uint32_t)state | CW__BATCH_TERMINAL, memory_order_seq_cst);
+	before = batch->queue ? cw__queue_push_end(batch->queue, batch, (uint32_t)state | CW__BATCH_TERMINAL) :
+				atomic_exchange_explicit(&batch->word, (uint32_t)state | CW__BATCH_TERMINAL,
+							 memory_order_seq_cst);
 	cw__loop_signal(batch->loop, &batch->word, before);
 	if (atomic_load_explicit(&batch->timer_used, memory_order_relaxed))
 		touch_timer(batch);
-	if (batch->queue)
-		cw__queue_push_batch(batch->queue, batch);
 	if (batch->callback) {
 		atomic_fetch_add_explicit(&batch->refs, 1, memory_order_relaxed);
 		cw__list_push_back(&cw__loop_current()->ended, &batch->ended_node);
@@ -700,20 +717,17 @@ static void prerequisite_came(struct cw_batch *batch, int ok)
 /* Joins the list of what it waits for; 1 = it must wait, 0 = it has come already, negative = it failed. */
 static int depend_on_batch(struct cw__dependency *dependency, struct cw_batch *on)
 {
-	uint32_t word;
-	int waits;
+	int status;
 
 	pthread_mutex_lock(&on->lock);
-	waits = !on->ended;
-	if (waits)
+	if (on->ended) {
+		status = final_state(on) == CW_BATCH_COMPLETED ? 0 : CW_ERR_PREREQUISITE;
+	} else {
 		cw__list_push_back(&on->dependents, &dependency->node);
+		status = 1;
+	}
 	pthread_mutex_unlock(&on->lock);
-	if (waits)
-		return 1;
-	word = atomic_load_explicit(&on->word, memory_order_acquire);
-	if (!(word & CW__BATCH_TERMINAL)) /* its end is being told this very moment */
-		return on->status ? CW_ERR_PREREQUISITE : 0;
-	return (word & CW__BATCH_STATE) == CW_BATCH_COMPLETED ? 0 : CW_ERR_PREREQUISITE;
+	return status;
 }
 
 static int depend_on_counter(struct cw__dependency *dependency, struct cw_counter *on)
@@ -821,12 +835,17 @@ int cw_batch_submit(struct cw_engine *engine, const struct cw_request *requests,
 
 int cw_batch_wait(struct cw_batch *batch, uint64_t timeout)
 {
+	int status;
+
 	if (!batch)
 		return cw__fail(CW_ERR_INVALID, "no batch");
 	if (atomic_load_explicit(&batch->word, memory_order_acquire) & CW__BATCH_TERMINAL)
 		return CW_OK;
-	if (!batch->engine || cw__engine_check(batch->engine))
-		return CW_ERR_FORKED;
+	if (!batch->engine)
+		return cw__fail(CW_ERR_CLOSED, "the engine of this batch is closed");
+	status = cw__engine_check(batch->engine);
+	if (status)
+		return status;
 	return cw__loop_wait(batch->loop, &batch->word, CW__BATCH_TERMINAL, timeout ? cw__after(cw__now(), timeout) : 0);
 }
 
@@ -874,27 +893,24 @@ int cw_batch_request_status(struct cw_batch *batch, size_t index, uint64_t *byte
 
 void cw__batches_cancel(struct cw_engine *engine)
 {
-	for (;;) {
-		struct cw_batch *batch = NULL;
+	struct cw__list left, *node;
 
-		pthread_mutex_lock(&engine->batch_lock);
-		cw__list_each(node, &engine->batches)
-		{
-			struct cw_batch *each = cw__container(node, struct cw_batch, node);
+	cw__list_init(&left); /* each is looked at once; those that end meanwhile leave whichever list they are in */
+	pthread_mutex_lock(&engine->batch_lock);
+	cw__list_splice(&left, &engine->batches);
+	while ((node = cw__list_pop(&left))) {
+		struct cw_batch *batch = cw__container(node, struct cw_batch, node);
 
-			if (!atomic_load_explicit(&each->ending, memory_order_acquire) &&
-			    !(atomic_load_explicit(&each->word, memory_order_acquire) & CW__BATCH_TERMINAL)) {
-				batch = each;
-				atomic_fetch_add_explicit(&batch->refs, 1, memory_order_relaxed);
-				break;
-			}
-		}
+		cw__list_push_back(&engine->batches, node);
+		if (atomic_load_explicit(&batch->word, memory_order_acquire) & CW__BATCH_TERMINAL)
+			continue;
+		atomic_fetch_add_explicit(&batch->refs, 1, memory_order_relaxed);
 		pthread_mutex_unlock(&engine->batch_lock);
-		if (!batch)
-			return;
 		cw__batch_end_soon(batch, CW_ERR_CANCELED);
 		cw__batch_put(batch);
+		pthread_mutex_lock(&engine->batch_lock);
 	}
+	pthread_mutex_unlock(&engine->batch_lock);
 }
 
 void cw__batches_close(struct cw_engine *engine)

@@ -79,18 +79,13 @@ void cw__log(struct cw_engine *engine, enum cw_log_level level, const char *form
 
 struct cw__slice;
 
-struct cw__timers {
-	struct cw_timer **heap; /* by time */
-	size_t count, capacity;
-};
-
 /* Where a share of the peers is handled. Everything is guarded by lock unless it says otherwise. */
 struct cw_loop {
 	struct cw_engine *engine;
 	pthread_mutex_t lock;
 	int epoll_fd, wake_fd, timer_fd;
 	struct cw_io wake_io, timer_io;
-	struct cw__timers timers;
+	struct cw_timer *timers;   /* the earliest; see timers.c */
 	uint64_t armed_at; /* what timer_fd is set to; CW_FOREVER = nothing */
 	struct epoll_event events[64];
 	int event_count, event_next;
@@ -108,7 +103,7 @@ struct cw_loop {
 	_Atomic unsigned drivers;  /* callers that wait and drive */
 	_Atomic uint32_t drive_epoch;
 	_Atomic int blocking_driver; /* one of them may block in epoll_wait */
-	_Atomic uint32_t park;     /* futex: 1 = the progress thread is parked because a caller drives */
+	_Atomic uint32_t park;     /* futex: not 0 = the progress thread is parked because a caller drives */
 	_Atomic unsigned futex_waiters; /* callers that wait on a batch without driving */
 	pthread_t thread;
 	int has_thread;
@@ -176,7 +171,6 @@ struct cw_region {
 	struct cw_allocation allocation; /* address NULL when the memory is the caller's */
 	unsigned platform;
 	pthread_mutex_t revoke_lock;     /* one revocation at a time */
-	_Atomic uint32_t revocations;    /* transports that have yet to say done; futex */
 	_Atomic uint32_t progress;       /* asynchronous registration: 0..100; futex on state */
 	int failure;                     /* why the registration failed */
 	char failure_text[200];
@@ -185,8 +179,15 @@ struct cw_region {
 	struct cw_region *next_free;     /* engine->region_lock */
 };
 
+/* One round of asking the transports to end what peers were given. Freed by the last who holds it: a peer that never
+ * answers holds on to the round that asked it, not to a later one. */
+struct cw__revocation_round {
+	_Atomic uint32_t left; /* answers to come; futex */
+	_Atomic uint32_t refs;
+};
+
 struct cw_revocation {
-	struct cw_region *region;
+	struct cw__revocation_round *round;
 };
 
 /* The ordered index of regions by address: lookups take no lock. One writer at a time (engine->region_lock). */
@@ -299,7 +300,7 @@ struct cw_segment {
 	struct cw__list copies;    /* cw__request.node: to be copied by the CPU, synchronously; loop */
 	struct cw__list active;    /* cw__request.active_node: everything of this peer; loop */
 	pthread_mutex_t lock;      /* remotes */
-	struct cw__list remotes;
+	struct cw__list remotes, leaving; /* leaving: gone, but perhaps still copied from or to */
 	struct cw__remote *asking; /* the region that the peer is being asked for, borrowed; loop */
 	struct cw_task close_task;
 };
@@ -443,6 +444,7 @@ struct cw__dependency {
 	struct cw__list node; /* in the batch's or counter's list */
 	struct cw_batch *batch;
 	uint64_t value;       /* counter */
+	int ok;               /* how it came; set when it left that list */
 };
 
 struct cw_counter {
@@ -506,7 +508,8 @@ struct cw_queue {
 
 int cw__queue_init(struct cw_queue *queue, struct cw_engine *engine);
 void cw__queue_destroy(struct cw_queue *queue);
-void cw__queue_push_batch(struct cw_queue *queue, struct cw_batch *batch);
+/* Publishes the batch's last word and its event together; returns the word before. */
+uint32_t cw__queue_push_end(struct cw_queue *queue, struct cw_batch *batch, uint32_t word);
 int cw__queue_push_notify(struct cw_queue *queue, struct cw__text sender, struct cw__text name, const void *data,
 			  size_t length, size_t limit);
 void cw__queue_push_peer(struct cw_queue *queue, struct cw_segment *segment, enum cw_peer_state state);

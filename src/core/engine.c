@@ -201,8 +201,7 @@ static void free_engine(struct cw_engine *engine)
 	if (engine->control)
 		cw__control.close(engine->control);
 	engine->control = NULL;
-	if (engine->index && engine->slots)
-		cw__regions_close(engine);
+	cw__regions_close(engine);
 	cw__parts_close(engine);
 	cw__platforms_close(engine);
 	while (!cw__list_empty(&engine->queues)) {
@@ -211,7 +210,7 @@ static void free_engine(struct cw_engine *engine)
 		cw__queue_destroy(queue);
 		free(queue);
 	}
-	if (engine->loop_count)
+	if (engine->queue.engine)
 		cw__queue_destroy(&engine->queue);
 	for (unsigned i = 0; i < engine->loop_count; i++)
 		cw__loop_close(&engine->loops[i]);

@@ -16,6 +16,8 @@
 #include <unistd.h>
 
 #define PARK_NS (500 * 1000ull)     /* how long the progress thread stays away after a caller drove */
+#define PARKED 1u                   /* loop->park: for PARK_NS */
+#define PARKED_LONG 2u              /* until the caller that drives goes */
 #define COPIES_PER_TURN 4           /* chunks of synchronous work between two looks at the descriptors */
 #define SPIN_SCORE_MAX 64
 
@@ -119,9 +121,15 @@ static void wake_ready(struct cw_io *io, uint32_t events)
 	uint64_t count;
 
 	(void)events;
-	atomic_store_explicit(&loop->wake_pending, 0, memory_order_release);
+	/* As long as anybody sleeps it stays readable: a kick may be meant for that one, not for us. A loop without a
+	 * thread counts one sleeper that is none. */
+	if (atomic_load_explicit(&loop->sleeping, memory_order_acquire) > !loop->engine->thread_count)
+		return;
+	/* Emptied before it is marked so: the other way round, a kick between the two would be the last one ever. One that
+	 * is not written because of that is seen by whoever wants to sleep next. */
 	if (read(io->fd, &count, sizeof(count)) < 0)
-		return; /* another driver was faster */
+		count = 0;
+	atomic_exchange_explicit(&loop->wake_pending, 0, memory_order_acq_rel);
 }
 
 static void timer_ready(struct cw_io *io, uint32_t events)
@@ -164,11 +172,11 @@ static int run_timers(struct cw_loop *loop)
 	uint64_t now;
 	int any = 0;
 
-	if (!loop->timers.count)
+	if (!loop->timers)
 		return 0;
 	now = cw__now();
-	while (loop->timers.count && loop->timers.heap[0]->at <= now) {
-		struct cw_timer *timer = loop->timers.heap[0];
+	while (loop->timers && loop->timers->at <= now) {
+		struct cw_timer *timer = loop->timers;
 
 		cw__timer_stop(loop, timer);
 		timer->fire(timer);
@@ -274,7 +282,7 @@ int cw__loop_turn(struct cw_loop *loop)
 
 static void arm_timer(struct cw_loop *loop)
 {
-	uint64_t at = loop->timers.count ? loop->timers.heap[0]->at : CW_FOREVER;
+	uint64_t at = loop->timers ? loop->timers->at : CW_FOREVER;
 	struct itimerspec when = { 0 };
 
 	/* Later than armed is left alone: an early wake-up costs less than a system call for each batch. */
@@ -405,20 +413,25 @@ static int spin(struct cw_loop *loop)
 	return 0;
 }
 
-/* 1 = a caller drives, or did a moment ago; we stayed away meanwhile. */
+/* 1 = a caller drives, or did a moment ago; we stayed away meanwhile. A caller that has been waiting for a while is left
+ * alone until it goes; it wakes us then. */
 static int stay_away(struct cw_loop *loop, uint32_t *epoch)
 {
 	uint32_t now_epoch = atomic_load_explicit(&loop->drive_epoch, memory_order_acquire);
+	int driven = atomic_load_explicit(&loop->drivers, memory_order_acquire) != 0, moved = now_epoch != *epoch;
+	uint32_t parked = driven && !moved ? PARKED_LONG : PARKED;
 
-	if (!atomic_load_explicit(&loop->drivers, memory_order_acquire) && now_epoch == *epoch)
+	if (!driven && !moved)
 		return 0;
 	*epoch = now_epoch;
-	atomic_store_explicit(&loop->park, 1, memory_order_release);
-	if (!atomic_load_explicit(&loop->inbox, memory_order_acquire) &&
-	    !atomic_load_explicit(&loop->engine->stopping, memory_order_acquire))
-		cw__futex_wait(&loop->park, 1, cw__now() + PARK_NS);
+	/* Pairs with cw__loop_kick() and the end of cw__loop_wait(): either we see why not, or they see us. */
+	atomic_store_explicit(&loop->park, parked, memory_order_seq_cst);
+	if (!atomic_load_explicit(&loop->inbox, memory_order_seq_cst) &&
+	    !atomic_load_explicit(&loop->engine->stopping, memory_order_seq_cst) &&
+	    (parked == PARKED || atomic_load_explicit(&loop->drivers, memory_order_seq_cst)))
+		cw__futex_wait(&loop->park, parked, parked == PARKED ? cw__now() + PARK_NS : CW_FOREVER);
 	/* 0 = somebody wants us to drive at once. */
-	return atomic_exchange_explicit(&loop->park, 0, memory_order_acq_rel) == 1;
+	return atomic_exchange_explicit(&loop->park, 0, memory_order_acq_rel) != 0;
 }
 
 static void *progress_main(void *arg)
@@ -497,13 +510,13 @@ static void block(struct cw_loop *loop, _Atomic uint32_t *word, uint32_t mask, u
 	uint64_t wake_at = until;
 	uint32_t value;
 
-	if (!atomic_exchange_explicit(&loop->blocking_driver, 1, memory_order_acq_rel)) {
+	if (!atomic_exchange_explicit(&loop->blocking_driver, 1, memory_order_seq_cst)) {
 		int asleep;
 
 		cw__loop_lock(loop);
 		asleep = prepare_sleep(loop, &wake_at);
-		/* After prepare_sleep(), whose barrier pairs with that of cw__loop_signal(). */
-		if (asleep && atomic_load_explicit(word, memory_order_acquire) & mask) {
+		/* Looked at after we count as sleeping: who changes it later kicks us. */
+		if (asleep && atomic_load_explicit(word, memory_order_seq_cst) & mask) {
 			atomic_fetch_sub_explicit(&loop->sleeping, 1, memory_order_relaxed);
 			asleep = 0;
 		}
@@ -553,7 +566,8 @@ int cw__loop_wait(struct cw_loop *loop, _Atomic uint32_t *word, uint32_t mask, u
 	}
 	atomic_fetch_add_explicit(&loop->drive_epoch, 1, memory_order_release);
 	if (atomic_fetch_sub_explicit(&loop->drivers, 1, memory_order_seq_cst) == 1 &&
-	    atomic_load_explicit(&loop->inbox, memory_order_seq_cst))
+	    (atomic_load_explicit(&loop->inbox, memory_order_seq_cst) ||
+	     atomic_load_explicit(&loop->park, memory_order_seq_cst) == PARKED_LONG))
 		cw__loop_kick(loop);
 	return done ? CW_OK : CW_ERR_AGAIN;
 }
@@ -596,6 +610,5 @@ void cw__loop_close(struct cw_loop *loop)
 			close(fds[i]);
 	while (!cw__list_empty(&loop->slabs))
 		free(cw__list_pop(&loop->slabs));
-	free(loop->timers.heap);
 	pthread_mutex_destroy(&loop->lock);
 }

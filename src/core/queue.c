@@ -32,28 +32,33 @@ static void pushed(struct cw_queue *queue)
 }
 
 /* Who blocks in epoll_wait for this queue's loop must look at it again. */
-static void wake_drivers(struct cw_queue *queue)
+static void wake_drivers(struct cw_engine *engine)
 {
-	struct cw_engine *engine = queue->engine;
-
 	for (unsigned i = 0; i < engine->loop_count; i++)
-		if (atomic_load_explicit(&engine->loops[i].blocking_driver, memory_order_acquire))
+		if (atomic_load_explicit(&engine->loops[i].blocking_driver, memory_order_seq_cst))
 			cw__loop_kick(&engine->loops[i]);
 }
 
 static void unlock_pushed(struct cw_queue *queue)
 {
+	struct cw_engine *engine = queue->engine; /* the queue may be closed as soon as its lock is free */
+
 	pushed(queue);
 	pthread_mutex_unlock(&queue->lock);
-	wake_drivers(queue);
+	wake_drivers(engine);
 }
 
-void cw__queue_push_batch(struct cw_queue *queue, struct cw_batch *batch)
+/* Who sees that the batch is over may close the queue, which waits for this lock. */
+uint32_t cw__queue_push_end(struct cw_queue *queue, struct cw_batch *batch, uint32_t word)
 {
+	uint32_t before;
+
 	atomic_fetch_add_explicit(&batch->refs, 1, memory_order_relaxed);
 	pthread_mutex_lock(&queue->lock);
+	before = atomic_exchange_explicit(&batch->word, word, memory_order_seq_cst);
 	cw__list_push_back(&queue->batches, &batch->queue_node);
 	unlock_pushed(queue);
+	return before;
 }
 
 static void push_entry(struct cw_queue *queue, struct cw__entry *entry)
@@ -361,6 +366,8 @@ void cw_queue_close(struct cw_queue *queue)
 	pthread_mutex_lock(&queue->engine->lock);
 	cw__list_remove(&queue->node);
 	pthread_mutex_unlock(&queue->engine->lock);
+	pthread_mutex_lock(&queue->lock); /* the last batch may still be telling its end */
+	pthread_mutex_unlock(&queue->lock);
 	cw__queue_destroy(queue);
 	free(queue);
 }

@@ -465,38 +465,69 @@ static int drain_pins(struct cw_region *region, uint64_t until)
 	return CW_OK;
 }
 
-/* Asks each transport to end what peers were given; they count down region->revocations. */
-static int revoke_grants(struct cw_region *region, uint64_t from, uint64_t to, uint64_t until)
+static void round_put(struct cw__revocation_round *round)
 {
-	struct cw_engine *engine = region->engine;
-	struct cw_revocation token = { region };
+	if (atomic_fetch_sub_explicit(&round->refs, 1, memory_order_acq_rel) == 1)
+		free(round);
+}
+
+void cw__host_revoke_done(struct cw_revocation *token)
+{
+	struct cw__revocation_round *round = token->round;
+
+	free(token);
+	atomic_fetch_sub_explicit(&round->left, 1, memory_order_seq_cst);
+	cw__futex_wake_all(&round->left);
+	round_put(round);
+}
+
+static int await_round(struct cw_engine *engine, struct cw__revocation_round *round, uint64_t until)
+{
 	uint32_t left;
 
-	atomic_store_explicit(&region->revocations, 0, memory_order_seq_cst);
-	for (unsigned i = 0; i < engine->part_count; i++) {
-		struct cw__part *part = &engine->parts[i];
-		struct cw_revocation *lasting;
-
-		if (!region->attached[i] || !part->ops->revoke)
-			continue;
-		lasting = malloc(sizeof(*lasting)); /* outlives us when the peer never answers; freed by revoke_done */
-		if (!lasting)
-			return CW_ERR_NO_MEMORY;
-		*lasting = token;
-		atomic_fetch_add_explicit(&region->revocations, 1, memory_order_seq_cst);
-		if (part->ops->revoke(part->state, &region->view, region->attachments[i], from, to - from, lasting) !=
-		    CW_ERR_AGAIN)
-			cw__host_ops.revoke_done(lasting);
-	}
-	while ((left = atomic_load_explicit(&region->revocations, memory_order_seq_cst)) != 0) {
+	while ((left = atomic_load_explicit(&round->left, memory_order_seq_cst)) != 0) {
 		uint64_t now = cw__now();
 
 		if (now >= until)
 			return CW_ERR_BUSY;
 		cw_engine_progress(engine);
-		cw__futex_wait(&region->revocations, left, now + CW__MS < until ? now + CW__MS : until);
+		cw__futex_wait(&round->left, left, now + CW__MS < until ? now + CW__MS : until);
 	}
 	return CW_OK;
+}
+
+/* Asks each transport to end what peers were given, and waits for that. */
+static int revoke_grants(struct cw_region *region, uint64_t from, uint64_t to, uint64_t until)
+{
+	struct cw_engine *engine = region->engine;
+	struct cw__revocation_round *round = calloc(1, sizeof(*round));
+	int status = round ? CW_OK : CW_ERR_NO_MEMORY;
+
+	if (status)
+		return status;
+	atomic_store_explicit(&round->refs, 1, memory_order_relaxed);
+	for (unsigned i = 0; !status && i < engine->part_count; i++) {
+		struct cw__part *part = &engine->parts[i];
+		struct cw_revocation *token;
+
+		if (!region->attached[i] || !part->ops->revoke)
+			continue;
+		token = malloc(sizeof(*token));
+		if (!token) {
+			status = CW_ERR_NO_MEMORY;
+			break;
+		}
+		token->round = round;
+		atomic_fetch_add_explicit(&round->refs, 1, memory_order_relaxed);
+		atomic_fetch_add_explicit(&round->left, 1, memory_order_seq_cst);
+		if (part->ops->revoke(part->state, &region->view, region->attachments[i], from, to - from, token) !=
+		    CW_ERR_AGAIN)
+			cw__host_revoke_done(token);
+	}
+	if (!status)
+		status = await_round(engine, round, until);
+	round_put(round);
+	return status;
 }
 
 static void scan_all(struct cw_engine *engine)
@@ -561,18 +592,22 @@ static int retire(struct cw_region *region)
 	return CW_OK;
 }
 
-/* Takes back one registration; *last_out = 1 when it was the last and the region is retired. */
-static int unregister(struct cw_region *region, int *last_out)
+/* Takes back one registration; *last_out = 1 when it was the last and the region is retired. freeing: the memory goes too. */
+static int unregister(struct cw_region *region, int freeing, int *last_out)
 {
 	struct cw_engine *engine = region->engine;
 	int status = CW_OK;
 
-	if (region->has_worker && atomic_load_explicit(&region->state, memory_order_acquire) < CW__REGION_LIVE)
-		cw_region_ready(region, CW_FOREVER, NULL);
 	*last_out = 0;
+	/* FAILED and STALE_REGION are no reasons to keep it. */
+	cw_region_ready(region, CW_FOREVER, NULL);
 	pthread_mutex_lock(&engine->region_lock);
 	if (!region->registrations)
 		status = cw__fail(CW_ERR_NOT_FOUND, "the region is not registered");
+	else if (freeing && !region->allocation.address)
+		status = cw__fail(CW_ERR_INVALID, "this memory is the caller's; use cw_region_unregister()");
+	else if (!freeing && region->allocation.address && region->registrations == 1)
+		status = cw__fail(CW_ERR_INVALID, "this memory was allocated by the engine; use cw_memory_free()");
 	else if (region->freeing)
 		status = cw__fail(CW_ERR_BUSY, "another thread is unregistering this region");
 	else if (region->registrations > 1)
@@ -602,11 +637,8 @@ int cw_region_unregister(struct cw_region *region)
 {
 	int last, status = region ? cw__engine_check(region->engine) : cw__fail(CW_ERR_INVALID, "no region");
 
-	if (status)
-		return status;
-	if (region->allocation.address && region->registrations == 1)
-		return cw__fail(CW_ERR_INVALID, "this memory was allocated by the engine; use cw_memory_free()");
-	status = unregister(region, &last);
+	if (!status)
+		status = unregister(region, 0, &last);
 	if (!status && last)
 		region_drop(region);
 	return status;
@@ -624,6 +656,7 @@ int cw_region_info_get(struct cw_region *region, struct cw_region_info *info_out
 		status = cw_region_ready(region, CW_FOREVER, NULL);
 	if (status)
 		return status;
+	pthread_mutex_lock(&region->engine->region_lock); /* against another registration, or the end, of the same range */
 	*info_out = (struct cw_region_info){
 		.size = sizeof(*info_out),
 		.address = region->view.address,
@@ -639,6 +672,7 @@ int cw_region_info_get(struct cw_region *region, struct cw_region_info *info_out
 		.engine_owned = region->allocation.address != NULL,
 	};
 	memcpy(info_out->location, region->memory.location, sizeof(info_out->location));
+	pthread_mutex_unlock(&region->engine->region_lock);
 	return CW_OK;
 }
 
@@ -757,10 +791,8 @@ int cw_memory_free(struct cw_region *region)
 	if (!region)
 		return CW_OK;
 	status = cw__engine_check(region->engine);
-	if (!status && !region->allocation.address)
-		status = cw__fail(CW_ERR_INVALID, "this memory is the caller's; use cw_region_unregister()");
 	if (!status)
-		status = unregister(region, &last);
+		status = unregister(region, 1, &last);
 	if (!status && last)
 		release_memory(region);
 	return status;

@@ -167,9 +167,7 @@ static void slice_fill(struct cw__slice *slice, struct cw__request *request, uns
 		.flags = request->batch->flags & CW_BATCH_CHECKSUM ? CW_SLICE_CHECKSUM : 0,
 		.piece_limit = piece_bound(request, length),
 		.local = &request->region->view,
-		.attachment = request->region->attachments[request->part],
 		.remote = &request->target->view,
-		.import = request->target->imports[request->part],
 	};
 }
 
@@ -182,8 +180,11 @@ static int slice_pin(struct cw__slice *slice)
 	if (status)
 		return status;
 	slice->pin = cw__region_pin(request->region, request->region_id, request->local_from, request->local_to);
-	if (slice->pin >= 0)
+	if (slice->pin >= 0) {
+		slice->base.attachment = request->region->attachments[slice->part];
+		slice->base.import = request->target->imports[slice->part];
 		return CW_OK;
+	}
 	cw__remote_unpin(request->target);
 	return CW_ERR_CANCELED; /* our own region went: no other way helps */
 }
@@ -273,19 +274,41 @@ static int has_right(const struct cw__request *request)
 		(request->op == CW_OP_WRITE ? CW_ACCESS_REMOTE_WRITE : CW_ACCESS_REMOTE_READ)) != 0;
 }
 
+static int is_gone(const struct cw__remote *remote)
+{
+	return atomic_load_explicit(&remote->state, memory_order_acquire) == CW__REMOTE_GONE;
+}
+
+/* Asks for the remote region anew, once. 1 = it was started again. */
+static int refresh(struct cw__request *request);
+
+/* Any thread. Both regions are held meanwhile: what transports made of them goes with them. */
+static int find_path(struct cw__request *request)
+{
+	int status, pin = cw__remote_pin(request->target);
+
+	if (pin)
+		return pin;
+	pin = cw__region_pin(request->region, request->region_id, request->local_from, request->local_to);
+	status = pin < 0 ? pin :
+		 !has_right(request) ?
+			   CW_ERR_ACCESS :
+			   cw__path_choose(request->segment, request->region, request->target, request->op,
+					   request->skip, &request->part, &request->reach);
+	if (pin >= 0)
+		cw__region_unpin(request->region, pin);
+	cw__remote_unpin(request->target);
+	return status;
+}
+
 /* Finds the way and queues the request; the caller pumps. */
 static void enqueue(struct cw__request *request)
 {
 	struct cw_segment *segment = request->segment;
-	int pin = cw__region_pin(request->region, request->region_id, request->local_from, request->local_to);
-	int status = pin < 0 ? pin :
-		     !has_right(request) ?
-			       CW_ERR_ACCESS :
-			       cw__path_choose(segment, request->region, request->target, request->op, request->skip,
-					       &request->part, &request->reach);
+	int status = find_path(request);
 
-	if (pin >= 0)
-		cw__region_unpin(request->region, pin);
+	if (status == CW_ERR_STALE_REGION && is_gone(request->target) && refresh(request))
+		return;
 	if (status) {
 		cw__request_stop(request, status);
 		return;
@@ -299,11 +322,6 @@ static void enqueue(struct cw__request *request)
 	} else {
 		cw__list_push_back(&segment->queues[request->batch->priority], &request->node);
 	}
-}
-
-static int is_gone(const struct cw__remote *remote)
-{
-	return atomic_load_explicit(&remote->state, memory_order_acquire) == CW__REMOTE_GONE;
 }
 
 void cw__request_begin(struct cw__request *request)
@@ -343,13 +361,14 @@ void cw__request_begin(struct cw__request *request)
 	case CW__REMOTE_READY:
 		enqueue(request);
 		break;
-	default: /* it could not even be asked, or went at once */
-		cw__request_stop(request, request->target->failure ? request->target->failure : CW_ERR_STALE_REGION);
+	default: /* it could not even be asked, or went since it was found */
+		if (request->target->failure || !refresh(request))
+			cw__request_stop(request, request->target->failure ? request->target->failure :
+									     CW_ERR_STALE_REGION);
 		break;
 	}
 }
 
-/* Asks for the remote region anew, once. 1 = it was started again. */
 static int refresh(struct cw__request *request)
 {
 	struct cw__remote *old = request->target;
@@ -841,9 +860,7 @@ int cw__request_inline(struct cw__request *request, uint64_t *budget)
 		cw__remote_find(segment, request->remote.space, request->remote_from, request->remote_to);
 	if (!request->target)
 		return 0;
-	if (!has_right(request) ||
-	    cw__path_choose(segment, request->region, request->target, request->op, 0, &request->part, &request->reach) ||
-	    !is_synchronous(request))
+	if (find_path(request) || !is_synchronous(request))
 		return 0;
 	while (request->next < request->length && *budget) {
 		uint64_t before = request->next;

@@ -182,7 +182,7 @@ static void begin_waiting(struct cw_segment *segment)
 {
 	struct cw__request *request;
 
-	while ((request = next_new(segment)))
+	while (segment->linked && (request = next_new(segment)))
 		cw__request_begin(request);
 	cw__segment_pump(segment);
 }
@@ -359,6 +359,7 @@ static struct cw_segment *segment_new(struct cw_engine *engine, const char *name
 	cw__list_init(&segment->copies);
 	cw__list_init(&segment->active);
 	cw__list_init(&segment->remotes);
+	cw__list_init(&segment->leaving);
 	for (int i = 0; i < CW__CLASSES; i++)
 		cw__list_init(&segment->queues[i]);
 	pthread_mutex_init(&segment->lock, NULL);
@@ -373,6 +374,10 @@ void cw__segment_drop(struct cw_segment *segment)
 {
 	lanes_close(segment);
 	stop_all(segment, CW_ERR_CLOSED);
+	segment->linked = 0;
+	if (segment->link) /* answers everything that still waits for the peer, and lets go of what holds the segment */
+		cw__control.link_close(segment->link);
+	segment->link = NULL;
 }
 
 /* On the loop, when the last reference goes: everything that belongs to the peer ends. */

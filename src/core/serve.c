@@ -128,19 +128,6 @@ void cw__host_region_put(struct cw_host *host, const struct cw_region_view *view
 	cw__region_unpin(cw__container(view, struct cw_region, view), 0);
 }
 
-void cw__host_revoke_done(struct cw_revocation *token)
-{
-	struct cw_region *region = token->region;
-
-	free(token);
-	/* A late answer to a revocation that gave up finds the count at 0 or in the hands of a newer one: never below 0. */
-	for (uint32_t left = atomic_load_explicit(&region->revocations, memory_order_seq_cst); left;)
-		if (atomic_compare_exchange_weak_explicit(&region->revocations, &left, left - 1, memory_order_seq_cst,
-							  memory_order_seq_cst))
-			break;
-	cw__futex_wake_all(&region->revocations);
-}
-
 /* -------------------------------------------------------------------------------- what peers are told */
 
 static unsigned classic_port(const struct cw_engine *engine)
@@ -200,7 +187,7 @@ char *cw__core_descriptor(struct cw_host *host, size_t *length_out)
 	size_t length;
 
 	snprintf(descriptor.name, sizeof(descriptor.name), "%s", engine->name);
-	snprintf(descriptor.protocol, sizeof(descriptor.protocol), "tcp"); /* the classic wire's word, not a part's name */
+	snprintf(descriptor.protocol, sizeof(descriptor.protocol), CW__CLASSIC_PROTOCOL);
 	descriptor.tcp_data_port = (uint16_t)classic_port(engine);
 	descriptor.tcp_proto_version = 2;
 	memcpy(descriptor.instance, engine->instance, sizeof(descriptor.instance));

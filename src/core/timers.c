@@ -1,84 +1,82 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A loop's timers: a binary heap of embedded cw_timer, earliest first. heap_slot is the index + 1, 0 when not set. */
+/*
+ * A loop's timers: a pairing heap of embedded cw_timer, earliest first, so that setting one needs no memory and cannot
+ * fail. The first child of a node has the node as `previous`, every other one its older sibling.
+ */
 #include <core/core.h>
-#include <stdlib.h>
 
-static void place(struct cw__timers *timers, size_t at, struct cw_timer *timer)
+/* Both are roots or NULL; the later one becomes the first child of the earlier one. */
+static struct cw_timer *meld(struct cw_timer *a, struct cw_timer *b)
 {
-	timers->heap[at] = timer;
-	timer->heap_slot = at + 1;
-}
+	if (!a || !b)
+		return a ? a : b;
+	if (b->at < a->at) {
+		struct cw_timer *later = a;
 
-static void sift_up(struct cw__timers *timers, size_t at, struct cw_timer *timer)
-{
-	while (at && timers->heap[(at - 1) / 2]->at > timer->at) {
-		place(timers, at, timers->heap[(at - 1) / 2]);
-		at = (at - 1) / 2;
+		a = b;
+		b = later;
 	}
-	place(timers, at, timer);
+	b->next = a->child;
+	if (b->next)
+		b->next->previous = b;
+	b->previous = a;
+	a->child = b;
+	return a;
 }
 
-static void sift_down(struct cw__timers *timers, size_t at, struct cw_timer *timer)
+/* Makes one heap of a list of siblings: in pairs from the left, then the pairs from the right. */
+static struct cw_timer *meld_siblings(struct cw_timer *first)
 {
-	for (;;) {
-		size_t child = 2 * at + 1;
+	struct cw_timer *pairs = NULL, *root = NULL;
 
-		if (child >= timers->count)
-			break;
-		if (child + 1 < timers->count && timers->heap[child + 1]->at < timers->heap[child]->at)
-			child++;
-		if (timers->heap[child]->at >= timer->at)
-			break;
-		place(timers, at, timers->heap[child]);
-		at = child;
+	while (first) {
+		struct cw_timer *second = first->next, *rest = second ? second->next : NULL, *pair;
+
+		first->next = first->previous = NULL;
+		if (second)
+			second->next = second->previous = NULL;
+		pair = meld(first, second);
+		pair->next = pairs;
+		pairs = pair;
+		first = rest;
 	}
-	place(timers, at, timer);
-}
+	while (pairs) {
+		struct cw_timer *rest = pairs->next;
 
-/* The heap grows when a timer joins; when there is no memory for it the timer fires at once rather than never. */
-static int make_room(struct cw__timers *timers)
-{
-	size_t capacity = timers->capacity ? 2 * timers->capacity : 64;
-	struct cw_timer **grown;
-
-	if (timers->count < timers->capacity)
-		return 1;
-	grown = realloc(timers->heap, capacity * sizeof(struct cw_timer *));
-	if (!grown)
-		return 0;
-	timers->heap = grown;
-	timers->capacity = capacity;
-	return 1;
+		pairs->next = NULL;
+		root = meld(root, pairs);
+		pairs = rest;
+	}
+	return root;
 }
 
 void cw__timer_set(struct cw_loop *loop, struct cw_timer *timer, uint64_t at)
 {
-	struct cw__timers *timers = &loop->timers;
-
 	cw__timer_stop(loop, timer);
 	timer->at = at;
-	if (!make_room(timers)) {
-		timer->fire(timer);
-		return;
-	}
-	sift_up(timers, timers->count++, timer);
+	timer->heap_slot = 1;
+	timer->child = timer->next = timer->previous = NULL;
+	loop->timers = meld(loop->timers, timer);
 }
 
 void cw__timer_stop(struct cw_loop *loop, struct cw_timer *timer)
 {
-	struct cw__timers *timers = &loop->timers;
-	size_t at = timer->heap_slot;
-	struct cw_timer *last;
+	struct cw_timer *children;
 
-	if (!at)
+	if (!timer->heap_slot)
 		return;
-	at--;
 	timer->heap_slot = 0;
-	last = timers->heap[--timers->count];
-	if (last == timer)
+	children = meld_siblings(timer->child);
+	timer->child = NULL;
+	if (loop->timers == timer) {
+		loop->timers = children;
 		return;
-	if (at && timers->heap[(at - 1) / 2]->at > last->at)
-		sift_up(timers, at, last);
+	}
+	if (timer->previous->child == timer)
+		timer->previous->child = timer->next;
 	else
-		sift_down(timers, at, last);
+		timer->previous->next = timer->next;
+	if (timer->next)
+		timer->next->previous = timer->previous;
+	loop->timers = meld(loop->timers, children);
 }

@@ -44,6 +44,8 @@ struct cw__classic_buffer {
 	uint64_t address, length;
 };
 
+#define CW__CLASSIC_PROTOCOL "tcp" /* the one protocol of classic peers that we speak */
+
 struct cw__descriptor {
 	char name[256];             /* "host:port": the data host is taken from here */
 	char protocol[32];          /* "tcp", "rdma", ... */

@@ -343,6 +343,26 @@ static void test_link_closed_early(void **state)
 	}
 }
 
+/* Whichever descriptor cannot be watched, on either side: the opening ends, and nothing is left behind. */
+static void test_link_without_memory(void **state)
+{
+	unsigned ups = 0, before = descriptors();
+
+	(void)state;
+	for (unsigned n = 1; n <= 7; n++) {
+		struct segment segment;
+
+		loop.adds = 0;
+		loop.refused_add = n;
+		link_to(server.port, 200 * CW__MS, &segment);
+		ups += segment.ups;
+		cw__control.link_close(segment.link);
+		turn_until(loop.ios == 2);
+	}
+	assert_int_equal(ups, 2); /* an opening needs five */
+	assert_int_equal(descriptors(), before);
+}
+
 /* The first address swallows everything; the second answers well before the timeout. */
 static void test_link_several_addresses(void **state)
 {
@@ -381,11 +401,17 @@ static void test_link_unresolvable(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_link_native),       TEST(test_link_itself),
-		TEST(test_link_classic),      TEST(test_link_refused),
-		TEST(test_link_restart),      TEST(test_link_bad_peer),
-		TEST(test_link_request_ends), TEST(test_link_bad_frames),
-		TEST(test_link_closed_early), TEST(test_link_several_addresses),
+		TEST(test_link_native),
+		TEST(test_link_itself),
+		TEST(test_link_classic),
+		TEST(test_link_refused),
+		TEST(test_link_restart),
+		TEST(test_link_bad_peer),
+		TEST(test_link_request_ends),
+		TEST(test_link_bad_frames),
+		TEST(test_link_closed_early),
+		TEST(test_link_without_memory),
+		TEST(test_link_several_addresses),
 		TEST(test_link_unresolvable),
 	};
 

@@ -36,6 +36,7 @@
 struct cw_loop {
 	int epoll_fd;
 	unsigned ios;
+	unsigned adds, refused_add; /* the add of this number fails; 0 = none */
 	struct cw_timer *timers[8192];
 	size_t timer_count;
 	struct cw_task *first, *last;
@@ -111,6 +112,8 @@ static int host_io_add(struct cw_loop *at, struct cw_io *io)
 {
 	struct epoll_event event = { .events = io->events, .data.ptr = io };
 
+	if (++at->adds == at->refused_add)
+		return CW_ERR_NO_MEMORY;
 	io->loop = at;
 	assert_int_equal(epoll_ctl(at->epoll_fd, EPOLL_CTL_ADD, io->fd, &event), 0);
 	at->ios++;

@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 /* Needs what is above. */
 #include <cmocka.h>
@@ -299,6 +301,67 @@ static void test_cancel_large_write(void **state)
 	pair_close(&pair);
 }
 
+/* Breaks one of the process's TCP connections, control or data, at random. */
+static void break_a_connection(unsigned *seed)
+{
+	int fds[256], count = 0;
+
+	for (int fd = 3; fd < 256; fd++) {
+		struct sockaddr_storage peer;
+		socklen_t length = sizeof(peer);
+
+		if (getpeername(fd, (struct sockaddr *)&peer, &length) == 0 && peer.ss_family == AF_INET)
+			fds[count++] = fd;
+	}
+	if (count)
+		shutdown(fds[(unsigned)rand_r(seed) % (unsigned)count], SHUT_RDWR);
+}
+
+/* Whatever breaks: each batch ends once, what is COMPLETED is right, and afterwards everything works again. */
+static void test_connections_that_break(void **state)
+{
+	struct pair pair = pair_open("127.0.0.1", CW_ACCESS_REMOTE, "2");
+	unsigned seed = 1, completed = 0;
+
+	(void)state;
+	for (unsigned round = 0; round < 60; round++) {
+		struct cw_batch_options options = CW_BATCH_OPTIONS_INIT;
+		struct cw_batch_result result = { .size = sizeof(result) };
+		struct cw_request request = plain(&pair, round % 3 ? CW_OP_WRITE : CW_OP_READ, 0, MEMORY / 2);
+		struct cw_batch *batch;
+
+		pair.local[round]++;
+		assert_int_equal(cw_batch_submit(pair.near, &request, 1, &options, &batch), CW_OK);
+		for (unsigned i = 0; i < 1 + round % 3; i++) {
+			break_a_connection(&seed);
+			assert_true(cw_batch_wait(batch, 1000 * 1000 * (uint64_t)(round % 7)) <= 0);
+		}
+		assert_int_equal(cw_batch_wait(batch, WAIT), CW_OK);
+		assert_int_equal(cw_batch_result_get(batch, &result), CW_OK);
+		assert_int_equal(result.local_quiet, 1);
+		if (result.state == CW_BATCH_COMPLETED) {
+			assert_memory_equal(pair.local, pair.remote, MEMORY / 2);
+			completed++;
+		} else {
+			assert_int_equal(result.state, CW_BATCH_FAILED);
+			assert_true(result.retryable);
+		}
+		cw_batch_release(batch);
+	}
+	assert_true(completed > 0);
+	for (unsigned tries = 0;; tries++) { /* a peer that was found dead is looked for again after a pause */
+		struct cw_request request = plain(&pair, CW_OP_WRITE, 0, MEMORY);
+		struct cw_batch_result result = do_batch(&pair, &request, 1, 0);
+
+		if (result.state == CW_BATCH_COMPLETED)
+			break;
+		assert_true(tries < 100);
+		usleep(50 * 1000);
+	}
+	assert_memory_equal(pair.local, pair.remote, MEMORY);
+	pair_close(&pair);
+}
+
 static void test_path_report(void **state)
 {
 	struct pair pair = pair_open("127.0.0.1", CW_ACCESS_REMOTE, "1");
@@ -329,6 +392,7 @@ int main(void)
 		cmocka_unit_test(test_rights_and_bounds),
 		cmocka_unit_test(test_revoke_while_written),
 		cmocka_unit_test(test_cancel_large_write),
+		cmocka_unit_test(test_connections_that_break),
 		cmocka_unit_test(test_path_report),
 	};
 

@@ -245,7 +245,7 @@ static void test_frames_that_are_refused(void **state)
 	memset(junk, 0x77, MEMORY + 1);
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		for (int type = CW__DATA_WRITE; type <= CW__DATA_READ; type++) {
-			struct cw__data_header header = good_header(target, type, rows[i].length);
+			struct cw__data_header header = good_header(target, (enum cw__data_type)type, rows[i].length);
 			struct cw__data_header answer;
 
 			header.region = rows[i].region;

@@ -299,18 +299,18 @@ static void test_refusals_leave_the_connection_usable(void **state)
 	(void)state;
 	for (int op = 0; op < 2; op++) {
 		world->remote_view.key = 78;
-		do_slice(world, slice_make(world, 0, op, 0, 1, 1024 * 1024, 0), CW_ERR_NOT_REGISTERED);
+		do_slice(world, slice_make(world, 0, (enum cw_op)op, 0, 1, 1024 * 1024, 0), CW_ERR_NOT_REGISTERED);
 		world->remote_view.key = 77;
-		slice = slice_make(world, 0, op, 0, 2, 4096, 8192);
+		slice = slice_make(world, 0, (enum cw_op)op, 0, 2, 4096, 8192);
 		slice->pieces[1].remote = (uintptr_t)world->remote + MEMORY - 4095;
 		do_slice(world, slice, CW_ERR_NOT_REGISTERED);
 		world->b.regions[0].access = op == CW_OP_WRITE ? CW_ACCESS_REMOTE_READ : CW_ACCESS_REMOTE_WRITE;
-		do_slice(world, slice_make(world, 0, op, 0, 1, 100, 0), CW_ERR_ACCESS);
+		do_slice(world, slice_make(world, 0, (enum cw_op)op, 0, 1, 100, 0), CW_ERR_ACCESS);
 		world->b.regions[0].access = CW_ACCESS_REMOTE;
 		world->b.regions[0].gone = 1;
-		do_slice(world, slice_make(world, 0, op, 0, 1, 100, 0), CW_ERR_STALE_REGION);
+		do_slice(world, slice_make(world, 0, (enum cw_op)op, 0, 1, 100, 0), CW_ERR_STALE_REGION);
 		world->b.regions[0].gone = 0;
-		slice = slice_make(world, 0, op, 0, 1, 100, 0);
+		slice = slice_make(world, 0, (enum cw_op)op, 0, 1, 100, 0);
 		slice->base.not_after = cw__now() - 1;
 		do_slice(world, slice, CW_ERR_TIMED_OUT);
 	}
@@ -326,7 +326,7 @@ static void test_revoked_in_the_middle(void **state)
 	(void)state;
 	for (int op = 0; op < 2; op++) {
 		struct world *world = world_open("1", 0, NULL);
-		struct test_slice *slice = slice_make(world, 0, op, 0, 1, MEMORY, 0);
+		struct test_slice *slice = slice_make(world, 0, (enum cw_op)op, 0, 1, MEMORY, 0);
 
 		assert_int_equal(post(world, slice), 1);
 		while (world->b.served < CW_CHUNK_MAX)
@@ -351,13 +351,13 @@ static void test_classic_refusals(void **state)
 
 	(void)state;
 	for (int op = 0; op < 2; op++) {
-		struct test_slice *slice = slice_make(world, 0, op, 0, 1, 4096, 0);
+		struct test_slice *slice = slice_make(world, 0, (enum cw_op)op, 0, 1, 4096, 0);
 
 		slice->pieces[0].remote = (uintptr_t)world->remote + MEMORY - 4095;
 		do_slice(world, slice, CW_ERR_NOT_REGISTERED);
 		/* The way to the peer still counts as good, and is. */
 		assert_int_equal(world->a.rail_status[0], CW_OK);
-		do_slice(world, slice_make(world, 0, op, 0, 1, 4096, 0), CW_OK);
+		do_slice(world, slice_make(world, 0, (enum cw_op)op, 0, 1, 4096, 0), CW_OK);
 	}
 	world_close(world);
 }
@@ -427,7 +427,7 @@ static void test_cancel_towards_a_stopped_peer(void **state)
 		took += run_initiator_until_done(world, &world->slices[i]);
 		assert_int_equal(world->slices[i].status, CW_ERR_CANCELED);
 	}
-	assert_true(took < 300 * CW__MS);
+	assert_true(took < 800 * CW__MS); /* 200 ms and a busy machine */
 	assert_int_equal(world->slices[0].remote, CW_REMOTE_FENCED);
 	assert_int_equal(world->slices[7].remote, CW_REMOTE_QUIET);
 	/* The broken connection is replaced when the target runs again. Until the fence our bytes may have landed, but

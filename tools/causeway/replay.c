@@ -112,18 +112,19 @@ static int run_once(const struct replay_options *options, const struct replay_pl
 	return status;
 }
 
-/* Cuts a comma list in place; the number of its words. */
+/* Cuts a comma list in place; the number of its words, of which the first max are stored. */
 static size_t split(char *list, const char **words, size_t max)
 {
 	size_t count = 0;
 	char *rest = NULL;
 
-	for (char *word = strtok_r(list, ",", &rest); word && count < max; word = strtok_r(NULL, ",", &rest))
-		words[count++] = word;
+	for (char *word = strtok_r(list, ",", &rest); word; word = strtok_r(NULL, ",", &rest), count++)
+		if (count < max)
+			words[count] = word;
 	return count;
 }
 
-static int run_all(const struct replay_options *options, struct replay_plan *plan)
+static int run_all(const struct command_line *line, const struct replay_options *options, struct replay_plan *plan)
 {
 	static struct replay_report reports[RUNS_MAX];
 	const char *labels[RUNS_MAX] = { options->transport ? options->transport : "any" };
@@ -131,6 +132,8 @@ static int run_all(const struct replay_options *options, struct replay_plan *pla
 	size_t count = each ? split(each, labels, RUNS_MAX) : 1, done = 0;
 	int failed = 0;
 
+	if (count == 0 || count > RUNS_MAX)
+		arguments_refuse(line, "--each names from 1 to %d transports", RUNS_MAX);
 	replay_print_scale(plan, model_names[options->model], options->json);
 	while (done < count && !stop_requested()) {
 		plan->transport = each ? labels[done] : options->transport;
@@ -198,7 +201,7 @@ static int replay(const struct command_line *line, const struct replay_options *
 		return 1;
 	}
 	plan.trace = &trace;
-	failed = run_all(options, &plan);
+	failed = run_all(line, options, &plan);
 	trace_free(&trace);
 	return failed;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The metadata store without a store: a segment's name is the address of its engine. Nothing is published, nothing is
- * asked; peers find each other because callers hand names around. See docs/protocol.md, "Names".
+ * asked; peers find each other because callers hand names around. Read src/control/link.c next.
  */
 #include <metadata/p2p/p2p.h>
 #include <wire/classic.h>

@@ -199,8 +199,10 @@ void cw__shm_channel_stop(struct cw__shm_channel *channel)
 void cw__shm_channel_close(struct cw__shm_channel *channel)
 {
 	cw__shm_channel_stop(channel);
-	if (channel->io.fd >= 0)
+	if (channel->io.fd >= 0) {
+		shutdown(channel->io.fd, SHUT_RDWR); /* a forked child may hold the descriptor too */
 		close(channel->io.fd);
+	}
 	channel->io.fd = -1;
 }
 

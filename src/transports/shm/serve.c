@@ -750,6 +750,7 @@ void cw__shm_serve_close(struct cw__shm *shm)
 	if (shm->listener.loop)
 		shm->host->ops->io_remove(&shm->listener);
 	shm->host->ops->timer_stop(shm->loop, &shm->accept_timer);
+	shutdown(shm->listener.fd, SHUT_RDWR); /* a forked child may hold it too, and would never answer */
 	close(shm->listener.fd);
 	while (!cw__list_empty(&shm->sessions)) {
 		struct cw__shm_session *session = cw__container(shm->sessions.next, struct cw__shm_session, node);

@@ -311,6 +311,8 @@ static int shm_copy(void *transport, void *peer, struct cw_slice *slice)
 	int status = CW_OK;
 
 	(void)peer;
+	if (slice->op == CW_OP_WRITE && !import->mapping.start)
+		return CW_ERR_INTERNAL; /* never by process id; such a slice belongs to the other rail */
 	while (!status && offset < slice->length) {
 		unsigned count = shm->host->ops->slice_pieces(slice, offset, pieces, CW__SHM_BATCH);
 

@@ -140,7 +140,7 @@ static void rail_break(struct cw__tcp_rail *rail, int status)
 		}
 	}
 	close_connection(rail);
-	delay = cw__tcp_backoff(rail->tries++);
+	delay = rail->last_try ? CW_FOREVER : cw__tcp_backoff(rail->tries++);
 	rail->deadline = delay == CW_FOREVER ? CW_FOREVER : cw__tcp_rail_host(rail)->now() + delay;
 	rail_arm(rail);
 	report(rail, status);
@@ -253,6 +253,7 @@ static void rail_up(struct cw__tcp_rail *rail)
 {
 	rail->stage = RAIL_UP;
 	rail->replaces = 0;
+	rail->last_try = 0;
 	rail_arm(rail);
 	set_events(rail, EPOLLIN);
 	end_frames(rail, CW_ERR_IO, 1, quiet);
@@ -465,7 +466,7 @@ static void native_lost(void *opened, int status)
 		rail->busy++;
 		if (rail->stage == RAIL_UP)
 			rail_break(rail, CW_ERR_PEER_DOWN);
-		rail->tries = CW__TCP_TRIES;
+		rail->last_try = 1;
 		if (rail->stage == RAIL_DOWN)
 			rail_start(rail);
 		if (rail->stage == RAIL_CONNECTING) {

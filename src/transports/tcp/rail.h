@@ -42,6 +42,7 @@ struct cw__tcp_rail {
 	unsigned tries;    /* connections in a row that carried no answer */
 	uint64_t number;   /* of this connection */
 	uint64_t replaces; /* the connection that suspects were sent on; 0 = none */
+	int last_try;      /* the peer is said to be dead: the next failure is the end of trying */
 	int reported_down;
 	int busy;    /* inside an event: it will send and tell, no need to do it in post() */
 	int hungry;  /* post() took fewer than offered */
