@@ -488,7 +488,8 @@ int cw_batch_submit(struct cw_engine *engine, const struct cw_request *requests,
 		    const struct cw_batch_options *options, struct cw_batch **batch_out);
 
 /* Waits for the end of a batch. Waits up to timeout nanoseconds and helps with progress meanwhile. Returns CW_OK when
- * the batch is terminal, however it ended; see cw_batch_result_get(). Errors: AGAIN (timeout). Threads: any. */
+ * the batch is terminal, however it ended; see cw_batch_result_get(). Errors: AGAIN (timeout), CLOSED (the engine was
+ * closed before the batch could end). Threads: any. */
 int cw_batch_wait(struct cw_batch *batch, uint64_t timeout);
 
 /* Looks at a batch. Never blocks and makes no system call. Returns its state now. Threads: any. */
