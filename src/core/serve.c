@@ -177,7 +177,7 @@ static void list_addresses(const struct cw_engine *engine, struct cw__descriptor
 	}
 }
 
-char *cw__core_descriptor(struct cw_host *host, size_t *length_out)
+char *cw__core_descriptor(struct cw_host *host, int with_buffers, size_t *length_out)
 {
 	struct cw_engine *engine = engine_of(host);
 	struct cw__descriptor descriptor = { .native = 1, .native_version = CW__NATIVE_VERSION };
@@ -192,7 +192,8 @@ char *cw__core_descriptor(struct cw_host *host, size_t *length_out)
 	descriptor.tcp_proto_version = 2;
 	memcpy(descriptor.instance, engine->instance, sizeof(descriptor.instance));
 	list_addresses(engine, &descriptor);
-	list_buffers(engine, &descriptor);
+	if (with_buffers)
+		list_buffers(engine, &descriptor);
 	gettimeofday(&now, NULL);
 	localtime_r(&now.tv_sec, &local);
 	length = strftime(timestamp, sizeof(timestamp), "%Y-%m-%d %H:%M:%S", &local);
