@@ -339,7 +339,8 @@ struct cw_segment_info {
 	int same_host, same_process;
 	enum cw_peer_state state;
 	char transports[160]; /* what the peer offers, comma list; for the engine itself, what it uses */
-	size_t region_count;  /* in the last list that the peer sent; for the engine itself, its own now */
+	size_t region_count;  /* in a classic peer's last list, or of the engine itself; 0 for others: ask for the list
+			       */
 };
 
 /* Describes a segment and the peer behind it. Fills info_out, whose size must be set; asks nobody. Threads: any. */
