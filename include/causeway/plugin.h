@@ -220,11 +220,18 @@ struct cw_host_ops {
 
 	int (*blob_append)(struct cw_blob *blob, const void *data, size_t length); /* ERR_NO_MEMORY */
 	void (*blob_free)(struct cw_blob *blob);
+
+	/* For a part that wraps another one, from its open(): the table of a transport of the tree, NULL when there is none of that
+	 * name. What peers send to that transport comes to this part where the transport itself is not on, and this part's messages
+	 * go out under that name. The wrapper opens it with a host of its own, see below. */
+	const struct cw_transport_ops *(*wrap)(struct cw_host *host, const char *name);
 };
 
-/* First member of what the core passes around; parts only use ops. */
+/* The engine as one part sees it. A part that wraps another one gives that one a host whose ops are a copy with some replaced and
+ * whose `real` is that of its own host: the services of the core accept either. */
 struct cw_host {
 	const struct cw_host_ops *ops;
+	struct cw_host *real; /* the one that the core made */
 };
 
 /* ----------------------------------------------------------------------------------------- transports */

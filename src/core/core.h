@@ -339,7 +339,7 @@ struct cw__slice {
 	unsigned part;
 	int pin;
 	int canceled; /* the transport was asked */
-	int posted;
+	enum { CW__SLICE_OURS = 0, CW__SLICE_OFFERED = 1, CW__SLICE_POSTED = 2 } posted;
 };
 
 enum cw__request_state {
@@ -523,9 +523,15 @@ struct cw__host { /* what parts get */
 	struct cw_engine *engine;
 };
 
+static inline struct cw_engine *cw__engine_of(const struct cw_host *host)
+{
+	return ((const struct cw__host *)host->real)->engine;
+}
+
 struct cw__part {
 	struct cw__host host; /* what this part gets: tells parts apart */
 	const struct cw_transport_ops *ops;
+	const char *wraps; /* the transport that it wraps, or NULL */
 	void *state;
 	int on;
 	char why[160];
@@ -619,6 +625,7 @@ void cw__host_access_end(struct cw_host *host, struct cw_grant *grant, uint64_t 
 const struct cw_region_view *cw__host_region_get(struct cw_host *host, uint64_t id, uint64_t key);
 void cw__host_region_put(struct cw_host *host, const struct cw_region_view *view);
 void cw__host_revoke_done(struct cw_revocation *token);
+const struct cw_transport_ops *cw__host_wrap(struct cw_host *host, const char *name);
 int cw__parts_open(struct cw_engine *engine);
 void cw__parts_close(struct cw_engine *engine);
 void cw__platforms_close(struct cw_engine *engine);

@@ -105,7 +105,7 @@ static int init_engine(struct cw_engine *engine, const struct cw_engine_options 
 {
 	int status;
 
-	engine->host = (struct cw__host){ { &cw__host_ops }, engine };
+	engine->host = (struct cw__host){ { &cw__host_ops, &engine->host.base }, engine };
 	cw__list_init(&engine->segments);
 	cw__list_init(&engine->queues);
 	cw__list_init(&engine->batches);

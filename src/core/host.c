@@ -4,28 +4,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-static struct cw_engine *engine_of(struct cw_host *host)
-{
-	return ((struct cw__host *)host)->engine;
-}
-
 static void host_log(struct cw_host *host, enum cw_log_level level, const char *format, ...)
 {
 	va_list arguments;
 
 	va_start(arguments, format);
-	cw__log_write(&engine_of(host)->log, level, format, arguments);
+	cw__log_write(&cw__engine_of(host)->log, level, format, arguments);
 	va_end(arguments);
 }
 
 static const char *host_setting(struct cw_host *host, const char *key)
 {
-	return cw__config_text(&engine_of(host)->config, key);
+	return cw__config_text(&cw__engine_of(host)->config, key);
 }
 
 static uint64_t host_setting_number(struct cw_host *host, const char *key, uint64_t fallback)
 {
-	return cw__config_number(&engine_of(host)->config, key, fallback);
+	return cw__config_number(&cw__engine_of(host)->config, key, fallback);
 }
 
 static uint64_t host_now(void)
@@ -35,30 +30,30 @@ static uint64_t host_now(void)
 
 static const unsigned char *host_instance(struct cw_host *host)
 {
-	return engine_of(host)->instance;
+	return cw__engine_of(host)->instance;
 }
 
 static const char *host_engine_name(struct cw_host *host)
 {
-	return engine_of(host)->name;
+	return cw__engine_of(host)->name;
 }
 
 static struct cw_loop *host_loop_pick(struct cw_host *host)
 {
-	return cw__loop_choose(engine_of(host));
+	return cw__loop_choose(cw__engine_of(host));
 }
 
 static void host_protocol_error(struct cw_host *host, const char *who, const char *what)
 {
-	cw__count(engine_of(host), protocol_errors, 1);
-	cw__log(engine_of(host), CW_LOG_INFO, "refused a message from %s: %s", who, what);
+	cw__count(cw__engine_of(host), protocol_errors, 1);
+	cw__log(cw__engine_of(host), CW_LOG_INFO, "refused a message from %s: %s", who, what);
 }
 
 static int host_message(struct cw_host *host, struct cw_peer *peer, const void *data, size_t length,
 			void (*answered)(void *arg, int status, const void *reply, size_t reply_length), void *arg)
 {
 	struct cw_segment *segment = (struct cw_segment *)peer;
-	struct cw_engine *engine = engine_of(host);
+	struct cw_engine *engine = cw__engine_of(host);
 	struct cw__message message = { .data = data, .length = (uint32_t)length };
 	unsigned char *body;
 	size_t encoded;
@@ -66,10 +61,13 @@ static int host_message(struct cw_host *host, struct cw_peer *peer, const void *
 
 	if (!segment->link || peer->classic)
 		return CW_ERR_UNSUPPORTED;
-	for (unsigned i = 0; i < engine->part_count; i++)
-		if (&engine->parts[i].host.base == host)
-			message.transport = (struct cw__text){ engine->parts[i].ops->name,
-							       (uint16_t)strlen(engine->parts[i].ops->name) };
+	for (unsigned i = 0; i < engine->part_count; i++) {
+		const struct cw__part *part = &engine->parts[i];
+		const char *name = part->wraps ? part->wraps : part->ops->name;
+
+		if (&part->host.base == host->real)
+			message.transport = (struct cw__text){ name, (uint16_t)strlen(name) };
+	}
 	body = malloc(length + 512);
 	if (!body)
 		return CW_ERR_NO_MEMORY;
@@ -142,4 +140,5 @@ const struct cw_host_ops cw__host_ops = {
 	.message = host_message,
 	.blob_append = host_blob_append,
 	.blob_free = host_blob_free,
+	.wrap = cw__host_wrap,
 };

@@ -256,7 +256,7 @@ static struct cw__sender *sender_of(struct cw_engine *engine, const unsigned cha
 int cw__core_notify(struct cw_host *host, const unsigned char *instance, uint64_t sequence, struct cw__text sender,
 		    struct cw__text name, const void *data, size_t length)
 {
-	struct cw_engine *engine = ((struct cw__host *)host)->engine;
+	struct cw_engine *engine = cw__engine_of(host);
 	uint64_t limit = cw__config_number(&engine->config, "notify/max_pending", 0);
 	struct cw__sender *known;
 	int status, duplicate = 0;

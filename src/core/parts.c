@@ -79,16 +79,29 @@ static void add_transport(struct cw_engine *engine, const struct cw_transport_op
 		return;
 	engine->part_count++;
 	part->ops = ops;
-	part->host = (struct cw__host){ { &cw__host_ops }, engine };
+	part->host = (struct cw__host){ { &cw__host_ops, &part->host.base }, engine };
 	if (!why && !is_enabled(engine, ops->name))
 		why = "turned off by its setting";
-	if (!why && ops->open(&part->host.base, &part->state, &why)) {
-		if (!why)
-			why = "could not be opened";
-	} else if (!why) {
-		part->on = 1;
+	if (!why)
+		part->on = ops->open(&part->host.base, &part->state, &why) == CW_OK;
+	snprintf(part->why, sizeof(part->why), "%s", part->on ? ops->summary : why ? why : "could not be opened");
+}
+
+const struct cw_transport_ops *cw__host_wrap(struct cw_host *host, const char *name)
+{
+	struct cw_engine *engine = cw__engine_of(host);
+	struct cw__part *part = NULL;
+
+	for (unsigned i = 0; i < engine->part_count; i++)
+		if (&engine->parts[i].host.base == host->real)
+			part = &engine->parts[i];
+	for (size_t i = 0; part && transports[i]; i++) {
+		if (strcmp(transports[i]->name, name) || transports[i] == part->ops)
+			continue;
+		part->wraps = transports[i]->name;
+		return transports[i];
 	}
-	snprintf(part->why, sizeof(part->why), "%s", part->on ? ops->summary : why);
+	return NULL;
 }
 
 static void add_platform(struct cw_engine *engine, const struct cw_platform_ops *ops)

@@ -155,7 +155,8 @@ static void slice_fill(struct cw__slice *slice, struct cw__request *request, uns
 	slice->request = request;
 	slice->offset = offset;
 	slice->part = request->part;
-	slice->canceled = slice->posted = 0;
+	slice->canceled = 0;
+	slice->posted = CW__SLICE_OURS;
 	slice->base = (struct cw_slice){
 		.id = atomic_fetch_add_explicit(&engine->next_slice, 1, memory_order_relaxed),
 		.length = length,
@@ -241,8 +242,8 @@ void cw__request_stop(struct cw__request *request, int status)
 		struct cw__slice *slice = cw__container(node, struct cw__slice, node);
 
 		node = node->next;
-		if (slice->canceled)
-			continue;
+		if (slice->canceled || slice->posted != CW__SLICE_POSTED)
+			continue; /* what is only offered is looked at when post() has returned */
 		slice->canceled = 1;
 		segment->engine->parts[slice->part].ops->cancel(segment->engine->parts[slice->part].state,
 								segment->lanes[slice->part].state, &slice->base);
@@ -488,6 +489,7 @@ void cw__slice_done(struct cw_slice *base, int status, enum cw_remote_state remo
 				((double)rail->inflight_bytes * 1e9 / (double)took - rail->bytes_per_second) / 8;
 		rail->inflight--;
 		rail->inflight_bytes -= base->length;
+		slice->posted = CW__SLICE_OURS;
 	}
 	if (!status) {
 		rail->failures = 0;
@@ -591,10 +593,12 @@ static struct cw__slice *cut(struct cw__request *request, unsigned rail_number)
 	return slice;
 }
 
-/* Hands slices to the transport; what it does not take goes back to its request. */
-static void post(struct cw_segment *segment, unsigned part, unsigned rail_number, struct cw__slice **slices,
-		 unsigned count)
+/* Hands slices of a request to the transport; what it does not take goes back. Some may end before post() returns, and
+ * that may end the request. */
+static void post(struct cw__request *request, unsigned rail_number, struct cw__slice **slices, unsigned count)
 {
+	struct cw_segment *segment = request->segment;
+	unsigned part = request->part;
 	struct cw__rail *rail = &segment->lanes[part].rails[rail_number];
 	struct cw_slice *bases[GROUP];
 	uint64_t now = cw__now();
@@ -602,26 +606,31 @@ static void post(struct cw_segment *segment, unsigned part, unsigned rail_number
 
 	for (unsigned i = 0; i < count; i++) {
 		bases[i] = &slices[i]->base;
-		slices[i]->posted = 1;
+		slices[i]->posted = CW__SLICE_OFFERED;
 		slices[i]->posted_at = now;
 		rail->inflight++;
 		rail->inflight_bytes += bases[i]->length;
-		cw__list_push_back(&slices[i]->request->flying, &slices[i]->node);
+		cw__list_push_back(&request->flying, &slices[i]->node);
 	}
 	taken = segment->engine->parts[part].ops->post(segment->engine->parts[part].state,
 							segment->lanes[part].state, rail_number, bases, count);
+	for (unsigned i = 0; i < taken; i++)
+		if (slices[i]->posted == CW__SLICE_OFFERED)
+			slices[i]->posted = CW__SLICE_POSTED;
 	for (unsigned i = taken; i < count; i++) { /* still ours: back to their requests, whole */
 		struct cw__slice *slice = slices[i];
 
 		rail->full = 1;
 		rail->inflight--;
 		rail->inflight_bytes -= slice->base.length;
-		slice->posted = 0;
+		slice->posted = CW__SLICE_OURS;
 		slice_unpin(slice);
-		slice->request->inflight--;
+		request->inflight--;
 		cw__list_remove(&slice->node);
-		cw__list_push_back(&slice->request->again, &slice->node);
+		cw__list_push_back(&request->again, &slice->node);
 	}
+	if (request->failure) /* it was stopped while they were offered */
+		cw__request_stop(request, request->failure);
 }
 
 /* Cuts up to GROUP slices of a request for the best rail and posts them. Returns how many. */
@@ -663,7 +672,7 @@ static unsigned serve(struct cw__request *request, uint64_t now, unsigned reserv
 		cw__list_remove(&request->node);
 	}
 	if (count)
-		post(segment, request->part, (unsigned)number, slices, count);
+		post(request, (unsigned)number, slices, count);
 	return count;
 }
 
@@ -736,12 +745,11 @@ void cw__host_rail_ready(struct cw_host *host, struct cw_peer *peer, unsigned ra
 void cw__host_rail_state(struct cw_host *host, struct cw_peer *peer, unsigned rail, int status)
 {
 	struct cw_segment *segment = (struct cw_segment *)peer;
-	struct cw__host *part_host = (struct cw__host *)host;
 
 	for (unsigned part = 0; part < segment->engine->part_count; part++) {
 		struct cw__lane *lane = &segment->lanes[part];
 
-		if (&segment->engine->parts[part].host != part_host || rail >= lane->rail_count || !lane->rails)
+		if (&segment->engine->parts[part].host.base != host->real || rail >= lane->rail_count || !lane->rails)
 			continue;
 		lane->rails[rail].status = status;
 		if (!status) {

@@ -8,11 +8,6 @@
 #include <unistd.h>
 #include <util/cursor.h>
 
-static struct cw_engine *engine_of(struct cw_host *host)
-{
-	return ((struct cw__host *)host)->engine;
-}
-
 /* -------------------------------------------------------------------------------------------- access */
 
 static int find_claimed(struct cw_engine *engine, const struct cw_claim *claim, struct cw_region **region_out,
@@ -65,7 +60,7 @@ static int claim_pin(struct cw_engine *engine, const struct cw_claim *claim, str
 
 int cw__host_access_check(struct cw_host *host, const struct cw_claim *claim)
 {
-	struct cw_engine *engine = engine_of(host);
+	struct cw_engine *engine = cw__engine_of(host);
 	struct cw_region *region;
 	int counter, status = claim_pin(engine, claim, &region, &counter);
 
@@ -79,7 +74,7 @@ int cw__host_access_check(struct cw_host *host, const struct cw_claim *claim)
 int cw__host_access_begin(struct cw_host *host, const struct cw_claim *claim, struct cw_grant *grant_out)
 {
 	struct cw_region *region;
-	int counter, status = claim_pin(engine_of(host), claim, &region, &counter);
+	int counter, status = claim_pin(cw__engine_of(host), claim, &region, &counter);
 
 	if (status)
 		return status;
@@ -96,12 +91,12 @@ void cw__host_access_end(struct cw_host *host, struct cw_grant *grant, uint64_t 
 
 	cw__region_unpin((struct cw_region *)(void *)((char *)grant->region - counter), counter);
 	grant->region = NULL;
-	cw__count(engine_of(host), bytes_served, moved);
+	cw__count(cw__engine_of(host), bytes_served, moved);
 }
 
 const struct cw_region_view *cw__host_region_get(struct cw_host *host, uint64_t id, uint64_t key)
 {
-	struct cw_engine *engine = engine_of(host);
+	struct cw_engine *engine = cw__engine_of(host);
 	struct cw_region *region = cw__region_by_id(engine, id);
 	int counter;
 
@@ -179,7 +174,7 @@ static void list_addresses(const struct cw_engine *engine, struct cw__descriptor
 
 char *cw__core_descriptor(struct cw_host *host, int with_buffers, size_t *length_out)
 {
-	struct cw_engine *engine = engine_of(host);
+	struct cw_engine *engine = cw__engine_of(host);
 	struct cw__descriptor descriptor = { .native = 1, .native_version = CW__NATIVE_VERSION };
 	char timestamp[64], *text;
 	struct timeval now;
@@ -205,7 +200,7 @@ char *cw__core_descriptor(struct cw_host *host, int with_buffers, size_t *length
 
 void cw__core_welcome(struct cw_host *host, struct cw__welcome *welcome)
 {
-	struct cw_engine *engine = engine_of(host);
+	struct cw_engine *engine = cw__engine_of(host);
 
 	memcpy(welcome->instance, engine->instance, sizeof(welcome->instance));
 	memcpy(welcome->machine, engine->machine, sizeof(welcome->machine));
@@ -261,7 +256,7 @@ static int append_record(struct cw_engine *engine, struct cw_region *region, str
 
 int cw__core_resolve(struct cw_host *host, const struct cw__resolve *resolve, struct cw_blob *out)
 {
-	struct cw_engine *engine = engine_of(host);
+	struct cw_engine *engine = cw__engine_of(host);
 	struct cw_region *region;
 	uint64_t id;
 	int counter, status;
@@ -281,7 +276,7 @@ int cw__core_resolve(struct cw_host *host, const struct cw__resolve *resolve, st
 
 int cw__core_list(struct cw_host *host, uint64_t first, struct cw_blob *out)
 {
-	struct cw_engine *engine = engine_of(host);
+	struct cw_engine *engine = cw__engine_of(host);
 	uint32_t slots = atomic_load_explicit(&engine->slot_count, memory_order_acquire), count = 0;
 	size_t start = out->length;
 	unsigned char head[12] = { 0 };
@@ -311,19 +306,31 @@ int cw__core_list(struct cw_host *host, uint64_t first, struct cw_blob *out)
 
 /* --------------------------------------------------------------------------- messages for the parts */
 
+static int is_called(const char *known, struct cw__text name)
+{
+	return known && strlen(known) == name.length && !memcmp(known, name.data, name.length);
+}
+
+/* A transport, or the part that wraps it where it is not on itself. */
 static struct cw__part *part_by_text(struct cw_engine *engine, struct cw__text name)
 {
-	for (unsigned i = 0; i < engine->part_count; i++)
-		if (engine->parts[i].on && strlen(engine->parts[i].ops->name) == name.length &&
-		    !memcmp(engine->parts[i].ops->name, name.data, name.length))
-			return &engine->parts[i];
-	return NULL;
+	struct cw__part *wrapper = NULL;
+
+	for (unsigned i = 0; i < engine->part_count; i++) {
+		struct cw__part *part = &engine->parts[i];
+
+		if (part->on && is_called(part->ops->name, name))
+			return part;
+		if (part->on && is_called(part->wraps, name))
+			wrapper = part;
+	}
+	return wrapper;
 }
 
 int cw__core_message(struct cw_host *host, const unsigned char *instance, struct cw__text transport, const void *data,
 		     size_t length, struct cw_blob *reply)
 {
-	struct cw__part *part = part_by_text(engine_of(host), transport);
+	struct cw__part *part = part_by_text(cw__engine_of(host), transport);
 
 	if (!part || !part->ops->message)
 		return CW_ERR_NOT_FOUND;
@@ -333,7 +340,7 @@ int cw__core_message(struct cw_host *host, const unsigned char *instance, struct
 int cw__core_accept(struct cw_host *host, struct cw_loop *loop, struct cw__text transport, int fd, const void *first,
 		    size_t length)
 {
-	struct cw__part *part = part_by_text(engine_of(host), transport);
+	struct cw__part *part = part_by_text(cw__engine_of(host), transport);
 
 	if (!part || !part->ops->accept)
 		return CW_ERR_NOT_FOUND;
@@ -343,7 +350,7 @@ int cw__core_accept(struct cw_host *host, struct cw_loop *loop, struct cw__text 
 
 int cw__core_cancel(struct cw_host *host, const unsigned char *instance, const void *body, size_t length)
 {
-	struct cw_engine *engine = engine_of(host);
+	struct cw_engine *engine = cw__engine_of(host);
 	unsigned char *told = malloc(length + 1);
 
 	if (!told)
