@@ -203,31 +203,27 @@ static int run_events(struct cw_loop *loop)
 	return any;
 }
 
-/* Ends what is to end: requests of batches that were canceled or timed out, or whose region was revoked. */
+/* Ends a request whose batch was canceled or timed out, or whose region was revoked. */
+static void end_if_due(struct cw__request *request, int ignored)
+{
+	int ending = atomic_load_explicit(&request->batch->ending, memory_order_acquire), pin;
+
+	(void)ignored;
+	if (ending) {
+		cw__request_stop(request, ending);
+		return;
+	}
+	pin = cw__region_pin(request->region, request->region_id, request->local_from, request->local_to);
+	if (pin < 0)
+		cw__request_stop(request, pin);
+	else
+		cw__region_unpin(request->region, pin);
+}
+
 static void scan(struct cw_loop *loop)
 {
-	cw__list_each(at, &loop->segments)
-	{
-		struct cw_segment *segment = cw__container(at, struct cw_segment, loop_node);
-
-		cw__list_each(node, &segment->active)
-		{
-			struct cw__request *request = cw__container(node, struct cw__request, active_node);
-			int ending = atomic_load_explicit(&request->batch->ending, memory_order_acquire);
-			int pin;
-
-			if (ending) {
-				cw__request_stop(request, ending);
-				continue;
-			}
-			pin = cw__region_pin(request->region, request->region_id, request->local_from,
-					     request->local_to);
-			if (pin < 0)
-				cw__request_stop(request, pin);
-			else
-				cw__region_unpin(request->region, pin);
-		}
-	}
+	cw__list_each(node, &loop->segments)
+		cw__segment_visit(cw__container(node, struct cw_segment, loop_node), end_if_due, CW_OK);
 }
 
 static int run_copies(struct cw_loop *loop)
