@@ -458,6 +458,8 @@ struct cw_counter {
 /* schedule.c */
 void cw__request_begin(struct cw__request *request); /* on the loop */
 void cw__segment_pump(struct cw_segment *segment);   /* on the loop */
+/* On the loop: calls visit for each request under way there, which may end it and others. */
+void cw__segment_visit(struct cw_segment *segment, void (*visit)(struct cw__request *request, int status), int status);
 int cw__segment_copy_some(struct cw_segment *segment); /* on the loop: a bounded piece of synchronous work; 1 = more */
 void cw__request_stop(struct cw__request *request, int status); /* on the loop: end it as soon as it is quiet */
 void cw__slice_done(struct cw_slice *slice, int status, enum cw_remote_state remote);
