@@ -563,10 +563,12 @@ void cw__batch_end_soon(struct cw_batch *batch, int status)
 						     memory_order_relaxed))
 		return;
 	if (atomic_compare_exchange_strong_explicit(&batch->started, &unstarted, 1, memory_order_acq_rel,
-						    memory_order_relaxed))
+						    memory_order_relaxed)) {
 		end_unstarted(batch, status);
-	else
-		scan_loops(batch);
+		return;
+	}
+	scan_loops(batch);
+	touch_timer(batch); /* the grace time begins */
 }
 
 /* The grace time is over and something still touches local memory, or a notification is unanswered: say so. */
@@ -601,7 +603,7 @@ static void timer_fired(struct cw_timer *timer)
 		force_end(batch);
 	} else {
 		cw__batch_end_soon(batch, CW_ERR_TIMED_OUT);
-		update_timer(batch);
+		update_timer(batch); /* it may have been ending before, for another reason */
 	}
 	cw__batch_put(batch);
 }
@@ -618,8 +620,6 @@ int cw_batch_cancel(struct cw_batch *batch)
 	if (status)
 		return status;
 	cw__batch_end_soon(batch, CW_ERR_CANCELED);
-	if (!(atomic_load_explicit(&batch->word, memory_order_acquire) & CW__BATCH_TERMINAL))
-		touch_timer(batch);
 	return CW_OK;
 }
 
@@ -858,6 +858,8 @@ int cw_batch_result_get(struct cw_batch *batch, struct cw_batch_result *result_o
 {
 	if (!batch || !result_out || result_out->size != sizeof(*result_out))
 		return cw__fail(CW_ERR_INVALID, "batch result: no batch, or its size is not set");
+	if (batch->engine && cw__engine_check(batch->engine))
+		return CW_ERR_FORKED;
 	pthread_mutex_lock(&batch->lock);
 	*result_out = (struct cw_batch_result){
 		.size = sizeof(*result_out),

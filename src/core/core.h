@@ -119,6 +119,8 @@ void cw__loop_stop(struct cw_loop *loop);
 void cw__loop_lock(struct cw_loop *loop);
 int cw__loop_trylock(struct cw_loop *loop);
 void cw__loop_unlock(struct cw_loop *loop); /* also runs callbacks of ended batches, after the lock is free */
+/* Turns every loop that is free, for a caller that must not run callbacks itself; they are left to others. */
+void cw__engine_help(struct cw_engine *engine);
 /* With the lock held: handles what is ready. 1 = something was. */
 int cw__loop_turn(struct cw_loop *loop);
 /* Makes sure that somebody looks at the loop soon. Any thread. */
@@ -592,6 +594,7 @@ struct cw_engine {
 	void *metadata;
 	struct cw__control *control;
 	void *libraries[CW__PARTS_MAX]; /* of plug-ins */
+	const struct cw_plugin *plugins[CW__PARTS_MAX];
 	unsigned library_count;
 	pthread_mutex_t region_lock;    /* index changes, slots, registrations */
 	struct cw__index *index;

@@ -358,21 +358,38 @@ int cw__loop_trylock(struct cw_loop *loop)
 	return 1;
 }
 
-void cw__loop_unlock(struct cw_loop *loop)
+static void unlock(struct cw_loop *loop, int kick)
 {
-	struct cw__list ended;
-	int kick = !cw__list_empty(&loop->busy);
-
-	cw__list_init(&ended);
-	cw__list_splice(&ended, &loop->ended);
+	kick |= !cw__list_empty(&loop->busy);
 	if (atomic_load_explicit(&loop->sleeping, memory_order_relaxed))
 		arm_timer(loop); /* the sleeper armed what was earliest before us */
 	current = NULL;
 	pthread_mutex_unlock(&loop->lock);
 	if (kick)
 		cw__loop_kick(loop);
+}
+
+void cw__loop_unlock(struct cw_loop *loop)
+{
+	struct cw__list ended;
+
+	cw__list_init(&ended);
+	cw__list_splice(&ended, &loop->ended);
+	unlock(loop, 0);
 	while (!cw__list_empty(&ended))
 		cw__batch_run_callback(cw__container(cw__list_pop(&ended), struct cw_batch, ended_node));
+}
+
+void cw__engine_help(struct cw_engine *engine)
+{
+	for (unsigned i = 0; i < engine->loop_count; i++) {
+		struct cw_loop *loop = &engine->loops[i];
+
+		if (!cw__loop_trylock(loop))
+			continue;
+		cw__loop_turn(loop);
+		unlock(loop, !cw__list_empty(&loop->ended));
+	}
 }
 
 /* ---------------------------------------------------------------------------------- progress thread */

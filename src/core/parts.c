@@ -118,9 +118,7 @@ static void add_platform(struct cw_engine *engine, const struct cw_platform_ops 
 	snprintf(part->why, sizeof(part->why), "%s", part->on ? ops->summary : why ? why : "could not be opened");
 }
 
-/* Called twice for each: a plug-in's platforms are asked before ours, because `host` claims everything that is mapped; its
- * transports come after ours. The first call keeps the library until the engine closes. */
-static int load_library(struct cw_engine *engine, const char *path, int platforms_only)
+static int load_library(struct cw_engine *engine, const char *path)
 {
 	void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
 	const struct cw_plugin *plugin = library ? dlsym(library, "cw_plugin") : NULL;
@@ -133,23 +131,16 @@ static int load_library(struct cw_engine *engine, const char *path, int platform
 			dlclose(library);
 		return status;
 	}
-	if (!platforms_only) {
-		for (size_t i = 0; plugin->transports && plugin->transports[i]; i++)
-			add_transport(engine, plugin->transports[i]);
-		dlclose(library);
-		return CW_OK;
-	}
 	if (engine->library_count == CW__PARTS_MAX) {
 		dlclose(library);
 		return cw__fail(CW_ERR_LIMIT, "plugins/load: at most %d libraries", CW__PARTS_MAX);
 	}
+	engine->plugins[engine->library_count] = plugin;
 	engine->libraries[engine->library_count++] = library;
-	for (size_t i = 0; plugin->platforms && plugin->platforms[i]; i++)
-		add_platform(engine, plugin->platforms[i]);
 	return CW_OK;
 }
 
-static int load_libraries(struct cw_engine *engine, int platforms_only)
+static int load_libraries(struct cw_engine *engine)
 {
 	const char *list = cw__config_text(&engine->config, "plugins/load");
 
@@ -161,7 +152,7 @@ static int load_libraries(struct cw_engine *engine, int platforms_only)
 		if (length >= sizeof(path))
 			return cw__fail(CW_ERR_CONFIG, "plugins/load: a path is too long");
 		snprintf(path, sizeof(path), "%.*s", (int)length, list);
-		status = load_library(engine, path, platforms_only);
+		status = load_library(engine, path);
 		if (status)
 			return status;
 		list += length + (list[length] == ',');
@@ -169,47 +160,75 @@ static int load_libraries(struct cw_engine *engine, int platforms_only)
 	return CW_OK;
 }
 
+/* The store whose name the url begins with, NULL when the list has none. */
+static const struct cw_metadata_ops *find_store(const struct cw_metadata_ops *const *list, const char *url)
+{
+	for (size_t i = 0; list && list[i]; i++) {
+		size_t length = list[i]->name ? strlen(list[i]->name) : 0;
+
+		if (length && !strncmp(url, list[i]->name, length) && (!url[length] || url[length] == ':'))
+			return list[i];
+	}
+	return NULL;
+}
+
 static int open_metadata(struct cw_engine *engine)
 {
 	const char *url = cw__config_text(&engine->config, "metadata/url"), *why = NULL;
+	const struct cw_metadata_ops *ops = find_store(stores, url);
 
-	for (size_t i = 0; stores[i]; i++) {
-		size_t length = strlen(stores[i]->name);
-
-		if (strncmp(url, stores[i]->name, length) || (url[length] && url[length] != ':'))
-			continue;
-		engine->metadata_ops = stores[i];
-		if (!stores[i]->open(&engine->host.base, url, &engine->metadata, &why))
-			return CW_OK;
-		engine->metadata_ops = NULL;
+	for (unsigned i = 0; !ops && i < engine->library_count; i++)
+		ops = find_store(engine->plugins[i]->metadata, url);
+	if (!ops)
+		return cw__fail(CW_ERR_CONFIG, "metadata/url: no store is named '%s'", url);
+	if (ops->abi != CW_PLUGIN_ABI || !ops->open || !ops->close || !ops->get)
+		return cw__fail(CW_ERR_CONFIG, "metadata store %s: it was built for another version, or lacks a required hook",
+				ops->name);
+	if (ops->open(&engine->host.base, url, &engine->metadata, &why))
 		return cw__fail(CW_ERR_CONFIG, "metadata store %s: %s", url, why ? why : "cannot be opened");
-	}
-	return cw__fail(CW_ERR_CONFIG, "metadata/url: no store is named '%s'", url);
+	engine->metadata_ops = ops;
+	return CW_OK;
 }
 
-/* Transports last: they may ask for everything else. What they publish is fixed once they are open. */
-int cw__parts_open(struct cw_engine *engine)
+/* A plug-in's platforms are asked before ours, because `host` claims everything that is mapped; its transports come after ours. */
+static void add_parts(struct cw_engine *engine)
 {
-	int status = load_libraries(engine, 1);
-
-	for (size_t i = 0; !status && platforms[i]; i++)
+	for (unsigned i = 0; i < engine->library_count; i++)
+		for (size_t j = 0; engine->plugins[i]->platforms && engine->plugins[i]->platforms[j]; j++)
+			add_platform(engine, engine->plugins[i]->platforms[j]);
+	for (size_t i = 0; platforms[i]; i++)
 		add_platform(engine, platforms[i]);
-	if (!status)
-		status = open_metadata(engine);
-	for (size_t i = 0; !status && transports[i]; i++)
+	for (size_t i = 0; transports[i]; i++)
 		add_transport(engine, transports[i]);
-	if (!status)
-		status = load_libraries(engine, 0);
-	for (unsigned i = 0; !status && i < engine->part_count; i++) {
+	for (unsigned i = 0; i < engine->library_count; i++)
+		for (size_t j = 0; engine->plugins[i]->transports && engine->plugins[i]->transports[j]; j++)
+			add_transport(engine, engine->plugins[i]->transports[j]);
+}
+
+/* What transports publish is fixed once they are open. */
+static int describe_parts(struct cw_engine *engine)
+{
+	for (unsigned i = 0; i < engine->part_count; i++) {
 		struct cw__part *part = &engine->parts[i];
 
 		if (!part->on || !part->ops->describe)
 			continue;
-		status = part->ops->describe(part->state, &part->description);
-		if (status || part->description.length > CW__BLOB_MAX)
-			status = cw__fail(CW_ERR_INTERNAL, "transport %s cannot describe itself", part->ops->name);
+		if (part->ops->describe(part->state, &part->description) || part->description.length > CW__BLOB_MAX)
+			return cw__fail(CW_ERR_INTERNAL, "transport %s cannot describe itself", part->ops->name);
 	}
-	return status;
+	return CW_OK;
+}
+
+int cw__parts_open(struct cw_engine *engine)
+{
+	int status = load_libraries(engine);
+
+	if (!status)
+		status = open_metadata(engine);
+	if (status)
+		return status;
+	add_parts(engine);
+	return describe_parts(engine);
 }
 
 void cw__parts_close(struct cw_engine *engine)

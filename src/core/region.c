@@ -458,7 +458,7 @@ static int drain_pins(struct cw_region *region, uint64_t until)
 
 			if (cw__now() >= until)
 				return CW_ERR_BUSY;
-			cw_engine_progress(region->engine); /* perhaps we are the thread that everybody waits for */
+			cw__engine_help(region->engine); /* perhaps we are the thread that everybody waits for */
 			nanosleep(&pause, NULL);
 		}
 	}
@@ -490,7 +490,7 @@ static int await_round(struct cw_engine *engine, struct cw__revocation_round *ro
 
 		if (now >= until)
 			return CW_ERR_BUSY;
-		cw_engine_progress(engine);
+		cw__engine_help(engine);
 		cw__futex_wait(&round->left, left, now + CW__MS < until ? now + CW__MS : until);
 	}
 	return CW_OK;
