@@ -219,6 +219,25 @@ static int describe_parts(struct cw_engine *engine)
 	return CW_OK;
 }
 
+/* A switch for a transport that neither we nor a plug-in have is a slip of the pen. */
+static int check_switches(struct cw_engine *engine)
+{
+	for (size_t i = 0; i < engine->config.extra_count; i++) {
+		const char *key = engine->config.extra[i], *name = key + strlen("transports/");
+		unsigned part = 0;
+
+		if (strncmp(key, "transports/", strlen("transports/")))
+			continue;
+		while (part < engine->part_count && (strncmp(name, engine->parts[part].ops->name, strcspn(name, "/")) ||
+						     engine->parts[part].ops->name[strcspn(name, "/")]))
+			part++;
+		if (part == engine->part_count)
+			return cw__fail(CW_ERR_CONFIG, "setting %s: there is no transport of that name; see "
+					"`causeway transports`", key);
+	}
+	return CW_OK;
+}
+
 int cw__parts_open(struct cw_engine *engine)
 {
 	int status = load_libraries(engine);
@@ -228,7 +247,8 @@ int cw__parts_open(struct cw_engine *engine)
 	if (status)
 		return status;
 	add_parts(engine);
-	return describe_parts(engine);
+	status = check_switches(engine);
+	return status ? status : describe_parts(engine);
 }
 
 void cw__parts_close(struct cw_engine *engine)
