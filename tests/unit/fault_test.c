@@ -421,7 +421,7 @@ static void harvest(struct worker *worker, uint64_t timeout)
 static void *work(void *arg)
 {
 	struct worker *worker = arg;
-	uint64_t stuck = 0;
+	uint64_t stuck;
 
 	while (worker->left && !atomic_load(&w.failed) && now_ns() < w.until) {
 		struct slot *slot = &worker->slots[draw(worker, SLOTS)];
@@ -437,10 +437,10 @@ static void *work(void *arg)
 		}
 		harvest(worker, 0);
 	}
+	stuck = now_ns() + 4 * SECOND + GRACE + LATE;
 	for (size_t i = 0; i < SLOTS; i++) {
 		struct slot *slot = &worker->slots[i];
 
-		stuck = now_ns() + 4 * SECOND + GRACE + LATE;
 		while (slot->batch && !slot->events && now_ns() < stuck)
 			harvest(worker, 10 * MS);
 		if (slot->batch && !slot->events)
@@ -448,6 +448,8 @@ static void *work(void *arg)
 			      (double)(now_ns() - slot->deadline) / 1e9);
 		while (!reclaim(worker, slot) && now_ns() < stuck)
 			harvest(worker, 10 * MS);
+		if (slot->batch && slot->events)
+			wrong(worker, "a batch has ended, but nothing says that it became quiet");
 	}
 	harvest(worker, 0); /* an event too many would be here */
 	return NULL;
