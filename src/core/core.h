@@ -451,10 +451,10 @@ struct cw__dependency {
 
 struct cw_counter {
 	struct cw_engine *engine;
+	pid_t process; /* that opened it */
 	pthread_mutex_t lock;
 	uint64_t value;
 	struct cw__list dependents;
-	_Atomic int32_t refs;
 };
 
 /* schedule.c */
