@@ -115,6 +115,9 @@ static void connect_pair(int *near_out, int *far_out)
 	close(listener);
 	setsockopt(*near_out, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	setsockopt(*far_out, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	/* As Causeway does within one host: without pacing the limit is higher. */
+	setsockopt(*near_out, IPPROTO_TCP, TCP_CONGESTION, "reno", 4);
+	setsockopt(*far_out, IPPROTO_TCP, TCP_CONGESTION, "reno", 4);
 }
 
 static void serve(const struct work *work, int fd, unsigned char *memory)

@@ -225,7 +225,9 @@ int cw_region_register_async(struct cw_engine *engine, void *address, size_t len
 
 /* Waits for an asynchronous registration. Waits up to timeout nanoseconds. progress_out (may be NULL) gets 0 to 100.
  * Returns CW_OK when the region is ready, or else a negative status. Errors: AGAIN (not yet), STALE_REGION (it was
- * revoked), LOCATION (as for cw_region_register), INVALID (the same), UNSUPPORTED (the same). Threads: any. */
+ * revoked), LOCATION
+ * (it is not where the options say), INVALID (not mapped), UNSUPPORTED (no platform knows this memory). Threads: any.
+ */
 int cw_region_ready(struct cw_region *region, uint64_t timeout, unsigned *progress_out);
 
 /* Takes back one registration. The last one revokes the whole region first, waits for that up to the setting
@@ -339,7 +341,7 @@ struct cw_segment_info {
 	int same_host, same_process;
 	enum cw_peer_state state;
 	char transports[160]; /* what the peer offers, comma list; for the engine itself, what it uses */
-	size_t region_count;  /* in the last list that the peer sent; for the engine itself, its own now */
+	size_t region_count;  /* in a classic peer's last list, or of the engine itself; else 0 */
 };
 
 /* Describes a segment and the peer behind it. Fills info_out, whose size must be set; asks nobody. Threads: any. */
@@ -482,13 +484,15 @@ struct cw_batch_options {
  * The request array is copied; options may be NULL. Does not wait for anything that has to come from a peer, but up to
  * 256 KiB may be copied before it returns, where a transport copies by CPU and no callback is set. batch_out is the
  * caller's until cw_batch_release(). Errors: INVALID (malformed vectors, sides of unequal length, another engine's
- * handle), NOT_REGISTERED (local memory), LIMIT (a notification is too long), UNSUPPORTED (a notification that a
+ * handle), NOT_REGISTERED (local memory is in no
+ * region), LIMIT (a notification is too long), UNSUPPORTED (a notification that a
  * classic peer cannot take), NO_MEMORY. Threads: any. */
 int cw_batch_submit(struct cw_engine *engine, const struct cw_request *requests, size_t count,
 		    const struct cw_batch_options *options, struct cw_batch **batch_out);
 
 /* Waits for the end of a batch. Waits up to timeout nanoseconds and helps with progress meanwhile. Returns CW_OK when
- * the batch is terminal, however it ended; see cw_batch_result_get(). Errors: AGAIN (timeout). Threads: any. */
+ * the batch is terminal, however it ended; see cw_batch_result_get(). Errors: AGAIN (timeout), CLOSED (the engine was
+ * closed before the batch could end). Threads: any. */
 int cw_batch_wait(struct cw_batch *batch, uint64_t timeout);
 
 /* Looks at a batch. Never blocks and makes no system call. Returns its state now. Threads: any. */

@@ -22,10 +22,11 @@ static int classic_answer(struct cw__connection *connection, enum cw__classic_ty
 	return CW_OK;
 }
 
-static int answer_metadata(struct cw__connection *connection)
+static int answer_metadata(struct cw__connection *connection, const struct cw__classic_frame *frame)
 {
 	size_t length = 0;
-	char *json = cw__core_descriptor(connection->control->host, &length);
+	int native = cw__classic_is_native_request(frame->json, frame->json_length);
+	char *json = cw__core_descriptor(connection->control->host, !native, &length);
 
 	return classic_answer(connection, CW__CLASSIC_METADATA, json, length);
 }
@@ -89,7 +90,7 @@ static int classic_request(struct cw__connection *connection)
 	case CW__CLASSIC_PROBE:
 		if (cw__classic_object_check(frame.json, frame.json_length, 1, why, sizeof(why)))
 			return cw__connection_bad(connection, why);
-		return frame.type == CW__CLASSIC_PROBE ? answer_probe(connection) : answer_metadata(connection);
+		return frame.type == CW__CLASSIC_PROBE ? answer_probe(connection) : answer_metadata(connection, &frame);
 	case CW__CLASSIC_NOTIFY:
 		return answer_notify(connection, &frame);
 	case CW__CLASSIC_CONNECTION:

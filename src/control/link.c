@@ -335,7 +335,8 @@ static size_t race_message(struct cw__link *link, unsigned char *out, size_t cap
 	struct cw__welcome own = { 0 };
 
 	if (link->phase == CW__LINK_FETCHING)
-		return cw__classic_encode(CW__CLASSIC_METADATA, "{}\n", 3, out, capacity);
+		return cw__classic_encode(CW__CLASSIC_METADATA, CW__CLASSIC_NATIVE_REQUEST,
+					  sizeof(CW__CLASSIC_NATIVE_REQUEST) - 1, out, capacity);
 	/* The core knows what this engine says about itself; a welcome and a hello say the same. */
 	cw__core_welcome(host, &own);
 	memcpy(hello.instance, own.instance, CW__INSTANCE_BYTES);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define POOL_MAX 256u
 
@@ -578,10 +579,12 @@ void cw__batch_end_soon(struct cw_batch *batch, int status)
 						     memory_order_relaxed))
 		return;
 	if (atomic_compare_exchange_strong_explicit(&batch->started, &unstarted, 1, memory_order_acq_rel,
-						    memory_order_relaxed))
+						    memory_order_relaxed)) {
 		end_unstarted(batch, status);
-	else
-		scan_loops(batch);
+		return;
+	}
+	scan_loops(batch);
+	touch_timer(batch); /* the grace time begins */
 }
 
 /* The grace time is over and something still touches local memory, or a notification is unanswered: say so. */
@@ -616,25 +619,28 @@ static void timer_fired(struct cw_timer *timer)
 		force_end(batch);
 	} else {
 		cw__batch_end_soon(batch, CW_ERR_TIMED_OUT);
-		update_timer(batch);
+		update_timer(batch); /* it may have been ending before, for another reason */
 	}
 	cw__batch_put(batch);
 }
 
-int cw_batch_cancel(struct cw_batch *batch)
+/* A batch whose engine is closed may still be asked. */
+static int check_batch(const struct cw_batch *batch)
 {
-	int status;
-
 	if (!batch)
 		return cw__fail(CW_ERR_INVALID, "no batch");
-	if (!batch->engine || atomic_load_explicit(&batch->word, memory_order_acquire) & CW__BATCH_TERMINAL)
-		return CW_OK;
-	status = cw__engine_check(batch->engine);
+	return batch->engine ? cw__engine_check(batch->engine) : CW_OK;
+}
+
+int cw_batch_cancel(struct cw_batch *batch)
+{
+	int status = check_batch(batch);
+
 	if (status)
 		return status;
+	if (!batch->engine || atomic_load_explicit(&batch->word, memory_order_acquire) & CW__BATCH_TERMINAL)
+		return CW_OK;
 	cw__batch_end_soon(batch, CW_ERR_CANCELED);
-	if (!(atomic_load_explicit(&batch->word, memory_order_acquire) & CW__BATCH_TERMINAL))
-		touch_timer(batch);
 	return CW_OK;
 }
 
@@ -850,17 +856,14 @@ int cw_batch_submit(struct cw_engine *engine, const struct cw_request *requests,
 
 int cw_batch_wait(struct cw_batch *batch, uint64_t timeout)
 {
-	int status;
+	int status = check_batch(batch);
 
-	if (!batch)
-		return cw__fail(CW_ERR_INVALID, "no batch");
+	if (status)
+		return status;
 	if (atomic_load_explicit(&batch->word, memory_order_acquire) & CW__BATCH_TERMINAL)
 		return CW_OK;
 	if (!batch->engine)
 		return cw__fail(CW_ERR_CLOSED, "the engine of this batch is closed");
-	status = cw__engine_check(batch->engine);
-	if (status)
-		return status;
 	return cw__loop_wait(batch->loop, &batch->word, CW__BATCH_TERMINAL, timeout ? cw__after(cw__now(), timeout) : 0);
 }
 
@@ -871,8 +874,12 @@ enum cw_batch_state cw_batch_poll(const struct cw_batch *batch)
 
 int cw_batch_result_get(struct cw_batch *batch, struct cw_batch_result *result_out)
 {
-	if (!batch || !result_out || result_out->size != sizeof(*result_out))
-		return cw__fail(CW_ERR_INVALID, "batch result: no batch, or its size is not set");
+	int status = check_batch(batch);
+
+	if (!status && (!result_out || result_out->size != sizeof(*result_out)))
+		status = cw__fail(CW_ERR_INVALID, "batch result: its size is not set");
+	if (status)
+		return status;
 	pthread_mutex_lock(&batch->lock);
 	*result_out = (struct cw_batch_result){
 		.size = sizeof(*result_out),
@@ -896,10 +903,12 @@ int cw_batch_result_get(struct cw_batch *batch, struct cw_batch_result *result_o
 
 int cw_batch_request_status(struct cw_batch *batch, size_t index, uint64_t *bytes_out)
 {
-	int status;
+	int status = check_batch(batch);
 
-	if (!batch || index >= batch->count)
-		return cw__fail(CW_ERR_INVALID, "there is no request %zu", index);
+	if (!status && index >= batch->count)
+		status = cw__fail(CW_ERR_INVALID, "there is no request %zu", index);
+	if (status)
+		return status;
 	status = atomic_load_explicit(&batch->requests[index].status, memory_order_acquire);
 	if (bytes_out)
 		*bytes_out = status == CW_ERR_AGAIN ? 0 : batch->requests[index].done;
@@ -957,6 +966,7 @@ int cw_counter_open(struct cw_engine *engine, uint64_t initial, struct cw_counte
 	if (!counter)
 		return cw__fail(CW_ERR_NO_MEMORY, "out of memory");
 	counter->engine = engine;
+	counter->process = getpid();
 	counter->value = initial;
 	pthread_mutex_init(&counter->lock, NULL);
 	cw__list_init(&counter->dependents);
@@ -990,7 +1000,8 @@ void cw_counter_close(struct cw_counter *counter)
 {
 	struct cw__list waiting;
 
-	if (!counter)
+	/* The engine may be closed already, so it cannot tell whether this is a forked child. */
+	if (!counter || counter->process != getpid())
 		return;
 	cw__list_init(&waiting);
 	pthread_mutex_lock(&counter->lock);

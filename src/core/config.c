@@ -163,6 +163,15 @@ static int keep_extra(struct cw__config *config, const char *key, const char *te
 	return CW_OK;
 }
 
+/* Settings that only a plug-in can know: its own, and the switch of a transport it brings. */
+static int is_of_plugin(const char *key)
+{
+	size_t length = strlen(key);
+
+	return !strncmp(key, "plugin/", 7) ||
+	       (!strncmp(key, "transports/", 11) && length > 18 && !strcmp(key + length - 7, "/enable"));
+}
+
 static int set(struct cw__config *config, const char *key, const char *text, const char *origin)
 {
 	size_t row = find(key);
@@ -170,7 +179,7 @@ static int set(struct cw__config *config, const char *key, const char *text, con
 	char *copy;
 	int status;
 
-	if (row == ROWS && !strncmp(key, "plugin/", 7))
+	if (row == ROWS && is_of_plugin(key))
 		return keep_extra(config, key, text);
 	if (row == ROWS)
 		return cw__fail(CW_ERR_CONFIG, "unknown setting '%s' (%s); did you mean '%s'?", key, origin,
@@ -347,5 +356,5 @@ uint64_t cw__config_number(const struct cw__config *config, const char *key, uin
 	if (row < ROWS)
 		return config->values[row].number;
 	text = cw__config_text(config, key);
-	return text && !parse_number(text, 1, &number) ? number : fallback;
+	return text && (!parse_number(text, 1, &number) || !parse_bool(text, &number)) ? number : fallback;
 }

@@ -82,7 +82,7 @@ void cw__core_region_gone(void *segment, uint64_t region_id);
 /* On the loop of the connection. */
 
 /* The engine's classic descriptor, malloc'ed JSON. */
-char *cw__core_descriptor(struct cw_host *host, size_t *length_out);
+char *cw__core_descriptor(struct cw_host *host, int with_buffers, size_t *length_out);
 /* Fills the fields of a welcome that the core knows (instance, machine, pid, name, transports); blobs live until the next call on
  * this loop. */
 void cw__core_welcome(struct cw_host *host, struct cw__welcome *welcome);

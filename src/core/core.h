@@ -119,6 +119,8 @@ void cw__loop_stop(struct cw_loop *loop);
 void cw__loop_lock(struct cw_loop *loop);
 int cw__loop_trylock(struct cw_loop *loop);
 void cw__loop_unlock(struct cw_loop *loop); /* also runs callbacks of ended batches, after the lock is free */
+/* Turns every loop that is free, for a caller that must not run callbacks itself; they are left to others. */
+void cw__engine_help(struct cw_engine *engine);
 /* With the lock held: handles what is ready. 1 = something was. */
 int cw__loop_turn(struct cw_loop *loop);
 /* Makes sure that somebody looks at the loop soon. Any thread. */
@@ -171,7 +173,6 @@ struct cw_region {
 	struct cw_allocation allocation; /* address NULL when the memory is the caller's */
 	unsigned platform;
 	pthread_mutex_t revoke_lock;     /* one revocation at a time */
-	_Atomic uint32_t revocations;    /* transports that have yet to say done; futex */
 	_Atomic uint32_t progress;       /* asynchronous registration: 0..100; futex on state */
 	int failure;                     /* why the registration failed */
 	char failure_text[200];
@@ -180,8 +181,15 @@ struct cw_region {
 	struct cw_region *next_free;     /* engine->region_lock */
 };
 
+/* One round of asking the transports to end what peers were given. Freed by the last who holds it: a peer that never
+ * answers holds on to the round that asked it, not to a later one. */
+struct cw__revocation_round {
+	_Atomic uint32_t left; /* answers to come; futex */
+	_Atomic uint32_t refs;
+};
+
 struct cw_revocation {
-	struct cw_region *region;
+	struct cw__revocation_round *round;
 };
 
 /* The ordered index of regions by address: lookups take no lock. One writer at a time (engine->region_lock). */
@@ -294,7 +302,7 @@ struct cw_segment {
 	struct cw__list copies;    /* cw__request.node: to be copied by the CPU, synchronously; loop */
 	struct cw__list active;    /* cw__request.active_node: everything of this peer; loop */
 	pthread_mutex_t lock;      /* remotes */
-	struct cw__list remotes;
+	struct cw__list remotes, leaving; /* leaving: gone, but perhaps still copied from or to */
 	struct cw__remote *asking; /* the region that the peer is being asked for, borrowed; loop */
 	struct cw_task close_task;
 };
@@ -444,15 +452,17 @@ struct cw__dependency {
 
 struct cw_counter {
 	struct cw_engine *engine;
+	pid_t process; /* that opened it */
 	pthread_mutex_t lock;
 	uint64_t value;
 	struct cw__list dependents;
-	_Atomic int32_t refs;
 };
 
 /* schedule.c */
 void cw__request_begin(struct cw__request *request); /* on the loop */
 void cw__segment_pump(struct cw_segment *segment);   /* on the loop */
+/* On the loop: calls visit for each request under way there, which may end it and others. */
+void cw__segment_visit(struct cw_segment *segment, void (*visit)(struct cw__request *request, int status), int status);
 int cw__segment_copy_some(struct cw_segment *segment); /* on the loop: a bounded piece of synchronous work; 1 = more */
 void cw__request_stop(struct cw__request *request, int status); /* on the loop: end it as soon as it is quiet */
 void cw__slice_done(struct cw_slice *slice, int status, enum cw_remote_state remote);
@@ -540,11 +550,6 @@ struct cw__platform_part {
 	char why[160];
 };
 
-struct cw__library { /* a plug-in */
-	void *handle;
-	const struct cw_plugin *plugin;
-};
-
 #define CW__COUNTERS(X)                                                                                                \
 	X(batches_submitted) X(batches_completed) X(batches_failed) X(batches_canceled) X(batches_timed_out)           \
 	X(requests_submitted) X(requests_completed) X(bytes_written) X(bytes_read) X(bytes_served) X(slices_retried)   \
@@ -589,7 +594,8 @@ struct cw_engine {
 	const struct cw_metadata_ops *metadata_ops;
 	void *metadata;
 	struct cw__control *control;
-	struct cw__library libraries[CW__PARTS_MAX];
+	void *libraries[CW__PARTS_MAX]; /* of plug-ins */
+	const struct cw_plugin *plugins[CW__PARTS_MAX];
 	unsigned library_count;
 	pthread_mutex_t region_lock;    /* index changes, slots, registrations */
 	struct cw__index *index;

@@ -302,6 +302,8 @@ int cw_engine_transports(struct cw_engine *engine, cw_transport_fn fn, void *arg
 {
 	int status = cw__engine_check(engine);
 
+	if (!status && !fn)
+		status = cw__fail(CW_ERR_INVALID, "no function to call");
 	for (unsigned i = 0; !status && i < engine->part_count; i++)
 		fn(arg, engine->parts[i].ops->name, engine->parts[i].on, engine->parts[i].why);
 	return status;

@@ -203,37 +203,27 @@ static int run_events(struct cw_loop *loop)
 	return any;
 }
 
-/* Why a request should end now, or CW_OK: its batch was canceled or timed out, or its region was revoked. */
-static int why_end(struct cw__request *request)
+/* Ends a request whose batch was canceled or timed out, or whose region was revoked. */
+static void end_if_due(struct cw__request *request, int ignored)
 {
-	int status = atomic_load_explicit(&request->batch->ending, memory_order_acquire);
-	int pin = status ? 0 : cw__region_pin(request->region, request->region_id, request->local_from, request->local_to);
+	int ending = atomic_load_explicit(&request->batch->ending, memory_order_acquire), pin;
 
-	if (!status && pin >= 0)
-		cw__region_unpin(request->region, pin);
-	return pin < 0 ? pin : status;
-}
-
-static void scan_segment(struct cw_segment *segment)
-{
-	struct cw__list *node = segment->active.next;
-
-	while (node != &segment->active) {
-		struct cw__request *request = cw__container(node, struct cw__request, active_node);
-		int status = request->failure ? CW_OK : why_end(request);
-
-		node = node->next;
-		if (!status)
-			continue;
-		cw__request_stop(request, status);
-		node = segment->active.next; /* others may have ended with it */
+	(void)ignored;
+	if (ending) {
+		cw__request_stop(request, ending);
+		return;
 	}
+	pin = cw__region_pin(request->region, request->region_id, request->local_from, request->local_to);
+	if (pin < 0)
+		cw__request_stop(request, pin);
+	else
+		cw__region_unpin(request->region, pin);
 }
 
 static void scan(struct cw_loop *loop)
 {
 	cw__list_each(node, &loop->segments)
-		scan_segment(cw__container(node, struct cw_segment, loop_node));
+		cw__segment_visit(cw__container(node, struct cw_segment, loop_node), end_if_due, CW_OK);
 }
 
 static int run_copies(struct cw_loop *loop)
@@ -368,21 +358,38 @@ int cw__loop_trylock(struct cw_loop *loop)
 	return 1;
 }
 
-void cw__loop_unlock(struct cw_loop *loop)
+static void unlock(struct cw_loop *loop, int kick)
 {
-	struct cw__list ended;
-	int kick = !cw__list_empty(&loop->busy);
-
-	cw__list_init(&ended);
-	cw__list_splice(&ended, &loop->ended);
+	kick |= !cw__list_empty(&loop->busy);
 	if (atomic_load_explicit(&loop->sleeping, memory_order_relaxed))
 		arm_timer(loop); /* the sleeper armed what was earliest before us */
 	current = NULL;
 	pthread_mutex_unlock(&loop->lock);
 	if (kick)
 		cw__loop_kick(loop);
+}
+
+void cw__loop_unlock(struct cw_loop *loop)
+{
+	struct cw__list ended;
+
+	cw__list_init(&ended);
+	cw__list_splice(&ended, &loop->ended);
+	unlock(loop, 0);
 	while (!cw__list_empty(&ended))
 		cw__batch_run_callback(cw__container(cw__list_pop(&ended), struct cw_batch, ended_node));
+}
+
+void cw__engine_help(struct cw_engine *engine)
+{
+	for (unsigned i = 0; i < engine->loop_count; i++) {
+		struct cw_loop *loop = &engine->loops[i];
+
+		if (!cw__loop_trylock(loop))
+			continue;
+		cw__loop_turn(loop);
+		unlock(loop, !cw__list_empty(&loop->ended));
+	}
 }
 
 /* ---------------------------------------------------------------------------------- progress thread */

@@ -118,11 +118,13 @@ static void add_platform(struct cw_engine *engine, const struct cw_platform_ops 
 	snprintf(part->why, sizeof(part->why), "%s", part->on ? ops->summary : why ? why : "could not be opened");
 }
 
-/* ------------------------------------------------------------------------------------ plug-in libraries */
-
-/* What makes a plug-in one that cannot even be listed as off, or NULL. */
+/* Why a plug-in is refused, or NULL. What is wrong with a table that can at least be named is said where parts are listed. */
 static const char *plugin_fault(const struct cw_engine *engine, const struct cw_plugin *plugin)
 {
+	if (!plugin)
+		return "it has no symbol cw_plugin";
+	if (plugin->abi != CW_PLUGIN_ABI)
+		return "it was built for another version of the plug-in contract; build it again";
 	for (size_t i = 0; plugin->transports && plugin->transports[i]; i++) {
 		const struct cw_transport_ops *ops = plugin->transports[i];
 
@@ -136,36 +138,28 @@ static const char *plugin_fault(const struct cw_engine *engine, const struct cw_
 		if (plugin->platforms[i]->abi != CW_PLUGIN_ABI || !plugin->platforms[i]->name)
 			return "a platform in it has no name or was built for another version of the plug-in contract";
 	for (unsigned i = 0; i < engine->library_count; i++)
-		if (engine->libraries[i].plugin == plugin)
+		if (engine->plugins[i] == plugin)
 			return "it is named twice";
 	return NULL;
 }
 
 static int load_library(struct cw_engine *engine, const char *path)
 {
-	struct cw__library *library = &engine->libraries[engine->library_count];
-	const char *why;
+	void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+	const struct cw_plugin *plugin = library ? dlsym(library, "cw_plugin") : NULL;
+	const char *why = library ? plugin_fault(engine, plugin) : dlerror();
 
-	if (engine->library_count == CW__PARTS_MAX)
-		return cw__fail(CW_ERR_CONFIG, "plug-in %s: there are %u already", path, CW__PARTS_MAX);
-	library->handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-	if (!library->handle) {
-		why = dlerror();
-		return cw__fail(CW_ERR_CONFIG, "plug-in %s: %s", path, why ? why : "cannot be loaded");
+	if (library && !why && engine->library_count == CW__PARTS_MAX)
+		why = "there are too many";
+	if (library && !why) {
+		engine->plugins[engine->library_count] = plugin;
+		engine->libraries[engine->library_count++] = library;
+		return CW_OK;
 	}
-	library->plugin = dlsym(library->handle, "cw_plugin");
-	if (!library->plugin)
-		why = "it has no symbol cw_plugin";
-	else if (library->plugin->abi != CW_PLUGIN_ABI)
-		why = "it was built for another version of the plug-in contract; build it again";
-	else
-		why = plugin_fault(engine, library->plugin);
-	if (why) {
-		dlclose(library->handle);
-		return cw__fail(CW_ERR_CONFIG, "plug-in %s: %s", path, why);
-	}
-	engine->library_count++;
-	return CW_OK;
+	cw__fail(CW_ERR_CONFIG, "plug-in %s: %s", path, why ? why : "cannot be loaded");
+	if (library)
+		dlclose(library);
+	return CW_ERR_CONFIG;
 }
 
 static int load_libraries(struct cw_engine *engine)
@@ -188,70 +182,95 @@ static int load_libraries(struct cw_engine *engine)
 	return CW_OK;
 }
 
+/* The store whose name the url begins with, NULL when the list has none. */
+static const struct cw_metadata_ops *find_store(const struct cw_metadata_ops *const *list, const char *url)
+{
+	for (size_t i = 0; list && list[i]; i++) {
+		size_t length = list[i]->name ? strlen(list[i]->name) : 0;
+
+		if (length && !strncmp(url, list[i]->name, length) && (!url[length] || url[length] == ':'))
+			return list[i];
+	}
+	return NULL;
+}
+
 static int open_metadata(struct cw_engine *engine)
 {
 	const char *url = cw__config_text(&engine->config, "metadata/url"), *why = NULL;
+	const struct cw_metadata_ops *ops = find_store(stores, url);
 
-	for (size_t i = 0; stores[i]; i++) {
-		size_t length = strlen(stores[i]->name);
-
-		if (strncmp(url, stores[i]->name, length) || (url[length] && url[length] != ':'))
-			continue;
-		engine->metadata_ops = stores[i];
-		if (!stores[i]->open(&engine->host.base, url, &engine->metadata, &why))
-			return CW_OK;
-		engine->metadata_ops = NULL;
+	for (unsigned i = 0; !ops && i < engine->library_count; i++)
+		ops = find_store(engine->plugins[i]->metadata, url);
+	if (!ops)
+		return cw__fail(CW_ERR_CONFIG, "metadata/url: no store is named '%s'", url);
+	if (ops->abi != CW_PLUGIN_ABI || !ops->open || !ops->close || !ops->get)
+		return cw__fail(CW_ERR_CONFIG, "metadata store %s: it was built for another version, or lacks a required hook",
+				ops->name);
+	if (ops->open(&engine->host.base, url, &engine->metadata, &why))
 		return cw__fail(CW_ERR_CONFIG, "metadata store %s: %s", url, why ? why : "cannot be opened");
-	}
-	return cw__fail(CW_ERR_CONFIG, "metadata/url: no store is named '%s'", url);
+	engine->metadata_ops = ops;
+	return CW_OK;
 }
 
-/* A plug-in's platforms are asked before ours: `host` claims everything that is mapped. */
-static void add_platforms(struct cw_engine *engine)
+/* A plug-in's platforms are asked before ours, because `host` claims everything that is mapped; its transports come after ours. */
+static void add_parts(struct cw_engine *engine)
 {
-	for (unsigned i = 0; i < engine->library_count; i++) {
-		const struct cw_platform_ops *const *list = engine->libraries[i].plugin->platforms;
-
-		for (size_t j = 0; list && list[j]; j++)
-			add_platform(engine, list[j]);
-	}
+	for (unsigned i = 0; i < engine->library_count; i++)
+		for (size_t j = 0; engine->plugins[i]->platforms && engine->plugins[i]->platforms[j]; j++)
+			add_platform(engine, engine->plugins[i]->platforms[j]);
 	for (size_t i = 0; platforms[i]; i++)
 		add_platform(engine, platforms[i]);
-}
-
-static void add_transports(struct cw_engine *engine)
-{
 	for (size_t i = 0; transports[i]; i++)
 		add_transport(engine, transports[i]);
-	for (unsigned i = 0; i < engine->library_count; i++) {
-		const struct cw_transport_ops *const *list = engine->libraries[i].plugin->transports;
-
-		for (size_t j = 0; list && list[j]; j++)
-			add_transport(engine, list[j]);
-	}
+	for (unsigned i = 0; i < engine->library_count; i++)
+		for (size_t j = 0; engine->plugins[i]->transports && engine->plugins[i]->transports[j]; j++)
+			add_transport(engine, engine->plugins[i]->transports[j]);
 }
 
-/* Transports last: they may ask for everything else. What they publish is fixed once they are open. */
-int cw__parts_open(struct cw_engine *engine)
+/* What transports publish is fixed once they are open. */
+static int describe_parts(struct cw_engine *engine)
 {
-	int status = load_libraries(engine);
-
-	if (status)
-		return status;
-	add_platforms(engine);
-	status = open_metadata(engine);
-	if (!status)
-		add_transports(engine);
-	for (unsigned i = 0; !status && i < engine->part_count; i++) {
+	for (unsigned i = 0; i < engine->part_count; i++) {
 		struct cw__part *part = &engine->parts[i];
 
 		if (!part->on || !part->ops->describe)
 			continue;
-		status = part->ops->describe(part->state, &part->description);
-		if (status || part->description.length > CW__BLOB_MAX)
-			status = cw__fail(CW_ERR_INTERNAL, "transport %s cannot describe itself", part->ops->name);
+		if (part->ops->describe(part->state, &part->description) || part->description.length > CW__BLOB_MAX)
+			return cw__fail(CW_ERR_INTERNAL, "transport %s cannot describe itself", part->ops->name);
 	}
-	return status;
+	return CW_OK;
+}
+
+/* A switch for a transport that neither we nor a plug-in have is a slip of the pen. */
+static int check_switches(struct cw_engine *engine)
+{
+	for (size_t i = 0; i < engine->config.extra_count; i++) {
+		const char *key = engine->config.extra[i], *name = key + strlen("transports/");
+		unsigned part = 0;
+
+		if (strncmp(key, "transports/", strlen("transports/")))
+			continue;
+		while (part < engine->part_count && (strncmp(name, engine->parts[part].ops->name, strcspn(name, "/")) ||
+						     engine->parts[part].ops->name[strcspn(name, "/")]))
+			part++;
+		if (part == engine->part_count)
+			return cw__fail(CW_ERR_CONFIG, "setting %s: there is no transport of that name; see "
+					"`causeway transports`", key);
+	}
+	return CW_OK;
+}
+
+int cw__parts_open(struct cw_engine *engine)
+{
+	int status = load_libraries(engine);
+
+	if (!status)
+		status = open_metadata(engine);
+	if (status)
+		return status;
+	add_parts(engine);
+	status = check_switches(engine);
+	return status ? status : describe_parts(engine);
 }
 
 void cw__parts_close(struct cw_engine *engine)
@@ -273,5 +292,5 @@ void cw__platforms_close(struct cw_engine *engine)
 		if (engine->platforms[i - 1].on)
 			engine->platforms[i - 1].ops->close(engine->platforms[i - 1].state);
 	for (unsigned i = engine->library_count; i > 0; i--)
-		dlclose(engine->libraries[i - 1].handle);
+		dlclose(engine->libraries[i - 1]);
 }

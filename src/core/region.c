@@ -458,45 +458,76 @@ static int drain_pins(struct cw_region *region, uint64_t until)
 
 			if (cw__now() >= until)
 				return CW_ERR_BUSY;
-			cw_engine_progress(region->engine); /* perhaps we are the thread that everybody waits for */
+			cw__engine_help(region->engine); /* perhaps we are the thread that everybody waits for */
 			nanosleep(&pause, NULL);
 		}
 	}
 	return CW_OK;
 }
 
-/* Asks each transport to end what peers were given; they count down region->revocations. */
-static int revoke_grants(struct cw_region *region, uint64_t from, uint64_t to, uint64_t until)
+static void round_put(struct cw__revocation_round *round)
 {
-	struct cw_engine *engine = region->engine;
-	struct cw_revocation token = { region };
+	if (atomic_fetch_sub_explicit(&round->refs, 1, memory_order_acq_rel) == 1)
+		free(round);
+}
+
+void cw__host_revoke_done(struct cw_revocation *token)
+{
+	struct cw__revocation_round *round = token->round;
+
+	free(token);
+	atomic_fetch_sub_explicit(&round->left, 1, memory_order_seq_cst);
+	cw__futex_wake_all(&round->left);
+	round_put(round);
+}
+
+static int await_round(struct cw_engine *engine, struct cw__revocation_round *round, uint64_t until)
+{
 	uint32_t left;
 
-	atomic_store_explicit(&region->revocations, 0, memory_order_seq_cst);
-	for (unsigned i = 0; i < engine->part_count; i++) {
-		struct cw__part *part = &engine->parts[i];
-		struct cw_revocation *lasting;
-
-		if (!region->attached[i] || !part->ops->revoke)
-			continue;
-		lasting = malloc(sizeof(*lasting)); /* outlives us when the peer never answers; freed by revoke_done */
-		if (!lasting)
-			return CW_ERR_NO_MEMORY;
-		*lasting = token;
-		atomic_fetch_add_explicit(&region->revocations, 1, memory_order_seq_cst);
-		if (part->ops->revoke(part->state, &region->view, region->attachments[i], from, to - from, lasting) !=
-		    CW_ERR_AGAIN)
-			cw__host_ops.revoke_done(lasting);
-	}
-	while ((left = atomic_load_explicit(&region->revocations, memory_order_seq_cst)) != 0) {
+	while ((left = atomic_load_explicit(&round->left, memory_order_seq_cst)) != 0) {
 		uint64_t now = cw__now();
 
 		if (now >= until)
 			return CW_ERR_BUSY;
-		cw_engine_progress(engine);
-		cw__futex_wait(&region->revocations, left, now + CW__MS < until ? now + CW__MS : until);
+		cw__engine_help(engine);
+		cw__futex_wait(&round->left, left, now + CW__MS < until ? now + CW__MS : until);
 	}
 	return CW_OK;
+}
+
+/* Asks each transport to end what peers were given, and waits for that. */
+static int revoke_grants(struct cw_region *region, uint64_t from, uint64_t to, uint64_t until)
+{
+	struct cw_engine *engine = region->engine;
+	struct cw__revocation_round *round = calloc(1, sizeof(*round));
+	int status = round ? CW_OK : CW_ERR_NO_MEMORY;
+
+	if (status)
+		return status;
+	atomic_store_explicit(&round->refs, 1, memory_order_relaxed);
+	for (unsigned i = 0; !status && i < engine->part_count; i++) {
+		struct cw__part *part = &engine->parts[i];
+		struct cw_revocation *token;
+
+		if (!region->attached[i] || !part->ops->revoke)
+			continue;
+		token = malloc(sizeof(*token));
+		if (!token) {
+			status = CW_ERR_NO_MEMORY;
+			break;
+		}
+		token->round = round;
+		atomic_fetch_add_explicit(&round->refs, 1, memory_order_relaxed);
+		atomic_fetch_add_explicit(&round->left, 1, memory_order_seq_cst);
+		if (part->ops->revoke(part->state, &region->view, region->attachments[i], from, to - from, token) !=
+		    CW_ERR_AGAIN)
+			cw__host_revoke_done(token);
+	}
+	if (!status)
+		status = await_round(engine, round, until);
+	round_put(round);
+	return status;
 }
 
 static void scan_all(struct cw_engine *engine)

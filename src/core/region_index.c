@@ -2,13 +2,15 @@
 /*
  * The ordered index of registered ranges: sorted chunks of up to ENTRIES ranges below one sorted directory. One writer
  * at a time (the caller's lock); readers take no lock but check a sequence number and look again when a writer was
- * busy. Memory is only given back when the index closes, so a reader that is overtaken reads old but valid words.
+ * busy, and wait for it only when that happens many times. Memory is only given back when the index closes, so a reader
+ * that is overtaken reads old but valid words.
  */
 #include <core/core.h>
 #include <stdlib.h>
 
 #define ENTRIES 256u
 #define DIRECTORY_FIRST 64u
+#define TRIES 100 /* of a reader without the lock */
 
 struct entry {
 	_Atomic uint64_t from, to;
@@ -31,6 +33,7 @@ struct directory {
 
 struct cw__index {
 	_Atomic uint32_t sequence; /* odd while a writer is at work */
+	pthread_mutex_t writer;    /* held meanwhile */
 	_Atomic(struct directory *) directory;
 	struct chunk *all, *unused;
 };
@@ -40,6 +43,7 @@ struct cw__index {
 
 static void write_begin(struct cw__index *index)
 {
+	pthread_mutex_lock(&index->writer);
 	put(index->sequence, get(index->sequence) + 1);
 	atomic_thread_fence(memory_order_release); /* pairs with the acquire fence of cw__index_find() */
 }
@@ -47,6 +51,7 @@ static void write_begin(struct cw__index *index)
 static void write_end(struct cw__index *index)
 {
 	atomic_store_explicit(&index->sequence, get(index->sequence) + 1, memory_order_release);
+	pthread_mutex_unlock(&index->writer);
 }
 
 static struct directory *directory_new(uint32_t capacity)
@@ -84,6 +89,8 @@ struct cw__index *cw__index_open(void)
 		free(index);
 		return NULL;
 	}
+	if (index)
+		pthread_mutex_init(&index->writer, NULL);
 	return index;
 }
 
@@ -103,6 +110,8 @@ void cw__index_close(struct cw__index *index)
 		free(index->all);
 		index->all = next;
 	}
+	if (index)
+		pthread_mutex_destroy(&index->writer);
 	free(index);
 }
 
@@ -160,8 +169,10 @@ static uint32_t find(struct cw__index *index, uint64_t address)
 
 uint32_t cw__index_find(struct cw__index *index, uint64_t address)
 {
-	for (;;) {
-		uint32_t before = atomic_load_explicit(&index->sequence, memory_order_acquire), slot;
+	uint32_t slot;
+
+	for (int i = 0; i < TRIES; i++) {
+		uint32_t before = atomic_load_explicit(&index->sequence, memory_order_acquire);
 
 		if (before & 1)
 			continue;
@@ -170,6 +181,11 @@ uint32_t cw__index_find(struct cw__index *index, uint64_t address)
 		if (get(index->sequence) == before)
 			return slot;
 	}
+	/* A writer lost its processor in the middle: sleep until it is done, rather than keep it from getting one back. */
+	pthread_mutex_lock(&index->writer);
+	slot = find(index, address);
+	pthread_mutex_unlock(&index->writer);
+	return slot;
 }
 
 uint32_t cw__index_meet(struct cw__index *index, uint64_t from, uint64_t to)

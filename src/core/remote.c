@@ -94,6 +94,9 @@ static void close_on_loop(struct cw_task *task)
 {
 	struct cw__remote *remote = cw__container(task, struct cw__remote, close_task);
 
+	pthread_mutex_lock(&remote->segment->lock);
+	cw__list_remove(&remote->node);
+	pthread_mutex_unlock(&remote->segment->lock);
 	close_remote(remote);
 	let_go(remote); /* the list's reference, and what close_soon() took of the segment */
 }
@@ -110,21 +113,15 @@ static int hold_segment(struct cw_segment *segment)
 	return 0;
 }
 
+/* A segment that is about to be closed finds the remote among those that leave. */
 static void close_soon(struct cw__remote *remote)
 {
 	struct cw_segment *segment = remote->segment;
 
-	if (atomic_exchange_explicit(&remote->closing, 1, memory_order_acq_rel))
+	if (atomic_exchange_explicit(&remote->closing, 1, memory_order_acq_rel) || !hold_segment(segment))
 		return;
-	if (hold_segment(segment)) {
-		remote->close_task.run = close_on_loop;
-		cw__task_post(segment->loop, &remote->close_task);
-		return;
-	}
-	/* No request is left, so we are on the loop: the segment's own end finds it in the list. */
-	pthread_mutex_lock(&segment->lock);
-	cw__list_push_back(&segment->remotes, &remote->node);
-	pthread_mutex_unlock(&segment->lock);
+	remote->close_task.run = close_on_loop;
+	cw__task_post(segment->loop, &remote->close_task);
 }
 
 int cw__remote_pin(struct cw__remote *remote)
@@ -146,25 +143,27 @@ void cw__remote_unpin(struct cw__remote *remote)
 void cw__remote_gone(struct cw__remote *remote)
 {
 	struct cw_segment *segment = remote->segment;
-	int listed;
+	int was_there = atomic_exchange_explicit(&remote->state, CW__REMOTE_GONE, memory_order_seq_cst) != CW__REMOTE_GONE;
 
+	if (!was_there)
+		return;
 	pthread_mutex_lock(&segment->lock);
-	listed = !cw__list_empty(&remote->node);
 	cw__list_remove(&remote->node);
+	cw__list_push_back(&segment->leaving, &remote->node);
 	pthread_mutex_unlock(&segment->lock);
-	atomic_store_explicit(&remote->state, CW__REMOTE_GONE, memory_order_seq_cst);
-	if (listed && atomic_load_explicit(&remote->pins, memory_order_seq_cst) == 0)
+	if (atomic_load_explicit(&remote->pins, memory_order_seq_cst) == 0)
 		close_soon(remote);
 }
 
 /* On the loop, with no request left. */
 void cw__remotes_close(struct cw_segment *segment)
 {
-	while (!cw__list_empty(&segment->remotes)) {
-		struct cw__remote *remote = cw__container(cw__list_pop(&segment->remotes), struct cw__remote, node);
+	cw__list_splice(&segment->leaving, &segment->remotes);
+	while (!cw__list_empty(&segment->leaving)) {
+		struct cw__remote *remote = cw__container(cw__list_pop(&segment->leaving), struct cw__remote, node);
 
 		close_remote(remote);
-		free(remote);
+		cw__remote_put(remote);
 	}
 }
 
@@ -430,50 +429,82 @@ struct cw__remote *cw__remote_ask(struct cw_segment *segment, uint32_t space, ui
 /* ------------------------------------------------------------------------------- the peer's revocations */
 
 /* On the loop, which alone takes a region off the list: what is found stays until the caller returns. */
-static struct cw__remote *find_id(struct cw_segment *segment, uint64_t id)
+static struct cw__remote *find_id(struct cw__list *list, uint64_t id)
 {
-	struct cw__remote *found = NULL;
-
-	pthread_mutex_lock(&segment->lock); /* a look-up by any thread changes the order of the list */
-	cw__list_each(node, &segment->remotes)
+	cw__list_each(node, list)
 	{
 		struct cw__remote *remote = cw__container(node, struct cw__remote, node);
 
-		if (remote->view.id == id) {
-			found = remote;
-			break;
-		}
+		if (remote->view.id == id)
+			return remote;
 	}
-	pthread_mutex_unlock(&segment->lock);
-	return found;
+	return NULL;
 }
 
 void cw__core_region_gone(void *arg, uint64_t region_id)
 {
-	struct cw__remote *remote = find_id(arg, region_id);
+	struct cw_segment *segment = arg;
+	struct cw__remote *remote = find_id(&segment->remotes, region_id);
 
 	if (remote)
 		cw__remote_gone(remote);
 }
 
+/* Counts down the remotes that stand for one revoked region. */
+struct revocation {
+	unsigned left;
+	void (*done)(void *arg);
+	void *arg;
+};
+
+static void count_down(void *arg)
+{
+	struct revocation *revocation = arg;
+
+	if (--revocation->left)
+		return;
+	revocation->done(revocation->arg);
+	free(revocation);
+}
+
+static void await_end(struct cw__remote *remote, struct revocation *revocation)
+{
+	struct cw__revoker *revoker = malloc(sizeof(*revoker));
+
+	if (!revoker) {
+		cw__log(remote->segment->engine, CW_LOG_ERROR, "out of memory: %s will not learn that we let a region go",
+			remote->segment->name);
+		return;
+	}
+	*revoker = (struct cw__revoker){ .done = count_down, .arg = revocation };
+	revocation->left++;
+	cw__list_push_back(&remote->revokers, &revoker->node);
+}
+
+/* Also those count that left already but are still being copied from or to. */
 void cw__host_import_revoked(struct cw_host *host, struct cw_peer *peer, uint64_t region_id, void (*done)(void *arg),
 			     void *arg)
 {
 	struct cw_segment *segment = (struct cw_segment *)peer;
-	struct cw__remote *remote = find_id(segment, region_id);
-	struct cw__revoker *revoker = remote ? malloc(sizeof(*revoker)) : NULL;
+	struct revocation *revocation = malloc(sizeof(*revocation));
+	struct cw__remote *remote;
 
 	(void)host;
-	if (!remote) {
-		done(arg);
-		return;
-	}
-	if (revoker) {
-		*revoker = (struct cw__revoker){ .done = done, .arg = arg };
-		cw__list_push_back(&remote->revokers, &revoker->node);
-	} else {
+	if (!revocation) {
 		cw__log(segment->engine, CW_LOG_ERROR, "out of memory: %s will not learn that we let a region go",
 			segment->name);
+		return;
 	}
-	cw__remote_gone(remote);
+	*revocation = (struct revocation){ 1, done, arg };
+	cw__list_each(node, &segment->leaving)
+	{
+		remote = cw__container(node, struct cw__remote, node);
+		if (remote->view.id == region_id)
+			await_end(remote, revocation);
+	}
+	while ((remote = find_id(&segment->remotes, region_id))) {
+		await_end(remote, revocation);
+		cw__remote_gone(remote);
+	}
+	count_down(revocation);
 }

@@ -253,6 +253,18 @@ void cw__request_stop(struct cw__request *request, int status)
 	end_if_quiet(request);
 }
 
+void cw__segment_visit(struct cw_segment *segment, void (*visit)(struct cw__request *request, int status), int status)
+{
+	struct cw__list left, *node;
+
+	cw__list_init(&left); /* ending one may end others, which leave whichever list they are in */
+	cw__list_splice(&left, &segment->active);
+	while ((node = cw__list_pop(&left))) {
+		cw__list_push_back(&segment->active, node);
+		visit(cw__container(node, struct cw__request, active_node), status);
+	}
+}
+
 /* ------------------------------------------------------------------------------------------ beginning */
 
 static void make_busy(struct cw_segment *segment)
@@ -474,10 +486,8 @@ void cw__slice_done(struct cw_slice *base, int status, enum cw_remote_state remo
 	struct cw_segment *segment = request->segment;
 	struct cw_loop *loop = segment->loop;
 	struct cw__rail *rail = &segment->lanes[slice->part].rails[base->rail];
-	struct cw_batch *batch = request->batch;
 	int path_failed = status && (cw_status_scope(status) == CW_SCOPE_PATH || cw_status_scope(status) == CW_SCOPE_PEER);
 
-	atomic_fetch_add_explicit(&batch->refs, 1, memory_order_relaxed); /* this may be its last slice */
 	slice_unpin(slice);
 	request->inflight--;
 	if (slice->posted) {
@@ -495,13 +505,12 @@ void cw__slice_done(struct cw_slice *base, int status, enum cw_remote_state remo
 		rail->failures = 0;
 		request->done += base->length;
 		slice_give(loop, slice);
+		end_if_quiet(request);
 	} else {
 		if (path_failed)
 			pause_rail(segment, rail);
-		slice_failed(slice, status, remote);
+		slice_failed(slice, status, remote); /* the request may be gone then */
 	}
-	end_if_quiet(request);
-	cw__batch_put(batch);
 	/* The transport may be in the middle of its own work: pump when the loop comes round. */
 	make_busy(segment);
 	if (loop->starved) {
@@ -833,14 +842,11 @@ int cw__segment_copy_some(struct cw_segment *segment)
 {
 	struct cw__list *node = segment->copies.next;
 	struct cw__request *request = cw__container(node, struct cw__request, node);
-	struct cw_batch *batch;
 	int status;
 
 	cw__segment_pump(segment);
 	if (cw__list_empty(&segment->copies) || node != segment->copies.next)
 		return !cw__list_empty(&segment->copies);
-	batch = request->batch;
-	atomic_fetch_add_explicit(&batch->refs, 1, memory_order_relaxed); /* this may be its last request */
 	status = atomic_load_explicit(&request->batch->ending, memory_order_acquire);
 	if (status) {
 		cw__request_stop(request, status);
@@ -848,13 +854,12 @@ int cw__segment_copy_some(struct cw_segment *segment)
 		status = copy_chunk(request);
 		if (status) {
 			copy_failed(request, status);
-		} else if (request->next < request->length || !cw__list_empty(&request->again)) {
+		} else {
 			cw__list_remove(&request->node); /* the others get their turn */
 			cw__list_push_back(&segment->copies, &request->node);
+			end_if_quiet(request);
 		}
-		end_if_quiet(request);
 	}
-	cw__batch_put(batch);
 	return !cw__list_empty(&segment->copies);
 }
 

@@ -165,25 +165,16 @@ static void keep_descriptor(struct cw_segment *segment, const struct cw__descrip
 	segment->descriptor.buffers = buffers;
 }
 
-/* From the front each time: beginning one request may end others. */
-static struct cw__request *next_new(struct cw_segment *segment)
+static void begin_new(struct cw__request *request, int status)
 {
-	cw__list_each(node, &segment->active)
-	{
-		struct cw__request *request = cw__container(node, struct cw__request, active_node);
-
-		if (request->state == CW__REQUEST_NEW && !request->failure)
-			return request;
-	}
-	return NULL;
+	(void)status;
+	if (request->state == CW__REQUEST_NEW)
+		cw__request_begin(request);
 }
 
 static void begin_waiting(struct cw_segment *segment)
 {
-	struct cw__request *request;
-
-	while (segment->linked && (request = next_new(segment)))
-		cw__request_begin(request);
+	cw__segment_visit(segment, begin_new, CW_OK);
 	cw__segment_pump(segment);
 }
 
@@ -204,23 +195,6 @@ void cw__core_link_up(void *arg, const struct cw__link_info *info)
 	begin_waiting(segment);
 }
 
-/* From the front each time: stopping one request may end others. */
-static void stop_all(struct cw_segment *segment, int status)
-{
-	struct cw__list *node = segment->active.next;
-
-	while (node != &segment->active) {
-		struct cw__request *request = cw__container(node, struct cw__request, active_node);
-
-		if (request->failure) {
-			node = node->next;
-			continue;
-		}
-		cw__request_stop(request, status);
-		node = segment->active.next;
-	}
-}
-
 void cw__core_link_down(void *arg, int status, const char *text)
 {
 	struct cw_segment *segment = arg;
@@ -236,7 +210,7 @@ void cw__core_link_down(void *arg, int status, const char *text)
 	if (status == CW_ERR_PEER_RESTARTED) {
 		set_state(segment, CW_PEER_RESTARTED);
 		lanes_lost(segment, status);
-		stop_all(segment, status);
+		cw__segment_visit(segment, cw__request_stop, status);
 		return;
 	}
 	if (was_linked) { /* perhaps only this connection: ask again before it counts as down */
@@ -252,7 +226,7 @@ void cw__core_link_down(void *arg, int status, const char *text)
 		segment->retry_after = cw__now() + RETRY_LAST;
 	set_state(segment, CW_PEER_DOWN);
 	lanes_lost(segment, CW_ERR_PEER_DOWN);
-	stop_all(segment, CW_ERR_PEER_DOWN);
+	cw__segment_visit(segment, cw__request_stop, CW_ERR_PEER_DOWN);
 }
 
 int cw__segment_usable(struct cw_segment *segment)
@@ -359,6 +333,7 @@ static struct cw_segment *segment_new(struct cw_engine *engine, const char *name
 	cw__list_init(&segment->copies);
 	cw__list_init(&segment->active);
 	cw__list_init(&segment->remotes);
+	cw__list_init(&segment->leaving);
 	for (int i = 0; i < CW__CLASSES; i++)
 		cw__list_init(&segment->queues[i]);
 	pthread_mutex_init(&segment->lock, NULL);
@@ -372,7 +347,7 @@ static struct cw_segment *segment_new(struct cw_engine *engine, const char *name
 void cw__segment_drop(struct cw_segment *segment)
 {
 	lanes_close(segment);
-	stop_all(segment, CW_ERR_CLOSED);
+	cw__segment_visit(segment, cw__request_stop, CW_ERR_CLOSED);
 	segment->linked = 0;
 	if (segment->link) /* answers everything that still waits for the peer, and lets go of what holds the segment */
 		cw__control.link_close(segment->link);

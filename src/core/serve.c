@@ -123,19 +123,6 @@ void cw__host_region_put(struct cw_host *host, const struct cw_region_view *view
 	cw__region_unpin(cw__container(view, struct cw_region, view), 0);
 }
 
-void cw__host_revoke_done(struct cw_revocation *token)
-{
-	struct cw_region *region = token->region;
-
-	free(token);
-	/* A late answer to a revocation that gave up finds the count at 0 or in the hands of a newer one: never below 0. */
-	for (uint32_t left = atomic_load_explicit(&region->revocations, memory_order_seq_cst); left;)
-		if (atomic_compare_exchange_weak_explicit(&region->revocations, &left, left - 1, memory_order_seq_cst,
-							  memory_order_seq_cst))
-			break;
-	cw__futex_wake_all(&region->revocations);
-}
-
 /* -------------------------------------------------------------------------------- what peers are told */
 
 static unsigned classic_port(const struct cw_engine *engine)
@@ -185,7 +172,7 @@ static void list_addresses(const struct cw_engine *engine, struct cw__descriptor
 	}
 }
 
-char *cw__core_descriptor(struct cw_host *host, size_t *length_out)
+char *cw__core_descriptor(struct cw_host *host, int with_buffers, size_t *length_out)
 {
 	struct cw_engine *engine = cw__engine_of(host);
 	struct cw__descriptor descriptor = { .native = 1, .native_version = CW__NATIVE_VERSION };
@@ -200,7 +187,8 @@ char *cw__core_descriptor(struct cw_host *host, size_t *length_out)
 	descriptor.tcp_proto_version = 2;
 	memcpy(descriptor.instance, engine->instance, sizeof(descriptor.instance));
 	list_addresses(engine, &descriptor);
-	list_buffers(engine, &descriptor);
+	if (with_buffers)
+		list_buffers(engine, &descriptor);
 	gettimeofday(&now, NULL);
 	localtime_r(&now.tv_sec, &local);
 	length = strftime(timestamp, sizeof(timestamp), "%Y-%m-%d %H:%M:%S", &local);

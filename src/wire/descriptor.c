@@ -441,6 +441,19 @@ void cw__classic_notify_free(struct cw__classic_notify *notify)
 	notify->message = NULL;
 }
 
+int cw__classic_is_native_request(const char *json, size_t length)
+{
+	const struct cw__why why = { NULL, 0, "" };
+	struct json_object *root = NULL, *announcement = NULL;
+	int native;
+
+	if (cw__json_parse(json, length, 1, &root, &why))
+		return 0;
+	native = root && !cw__json_get(root, announcement_name, json_type_object, CW__JSON_REQUIRED, &announcement, &why);
+	json_object_put(root);
+	return native;
+}
+
 int cw__classic_object_check(const char *json, size_t length, int null_allowed, char *why_text, size_t why_size)
 {
 	const struct cw__why why = { why_text, why_size, "" };

@@ -246,7 +246,7 @@ static void script_native(struct script *script, const void *after, size_t lengt
 	script_open(script);
 	memset(server.instance, 1, sizeof(server.instance));
 	server.port = script->port;
-	json = cw__core_descriptor(&server.host, &json_length);
+	json = cw__core_descriptor(&server.host, 1, &json_length);
 	script->answers[0].data = descriptor;
 	script->answers[0].length =
 		cw__classic_encode(CW__CLASSIC_METADATA, json, json_length, descriptor, sizeof(descriptor));

@@ -267,11 +267,12 @@ struct segment { /* what a link reports */
 	unsigned char answer[256];
 };
 
-char *cw__core_descriptor(struct cw_host *host, size_t *length_out)
+char *cw__core_descriptor(struct cw_host *host, int with_buffers, size_t *length_out)
 {
 	struct peer *peer = peer_of(host);
 	struct cw__descriptor descriptor = { .protocol = "tcp", .tcp_proto_version = 2, .native = peer->native };
 
+	(void)with_buffers;
 	descriptor.native_version = CW__NATIVE_VERSION;
 	memcpy(descriptor.instance, peer->instance, 16);
 	snprintf(descriptor.name, sizeof(descriptor.name), "127.0.0.1:%u", peer->port);

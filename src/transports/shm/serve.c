@@ -459,8 +459,9 @@ static struct cw__shm_session *session_before(struct cw__shm_session *session)
 	{
 		struct cw__shm_session *other = cw__container(node, struct cw__shm_session, node);
 
-		if (other != session && other->link == session->link &&
-		    (other->state == SERVING || other->state == LEAVING) &&
+		/* Its state first: who it is may be read only once it serves. */
+		if (other != session && (other->state == SERVING || other->state == LEAVING) &&
+		    other->link == session->link &&
 		    !memcmp(other->process.instance, session->process.instance, CW__SHM_INSTANCE_BYTES))
 			return other;
 	}
@@ -520,8 +521,8 @@ static void serve_hello(struct cw__shm_session *session, const struct cw__shm_me
 	session->can_map = shm->grant && (hello->hello.flags & CW__SHM_GRANT);
 	session->can_pull =
 		shm->attach && (hello->hello.flags & CW__SHM_ATTACH) && cw__shm_prove(&session->process) == CW_OK;
-	session->state = MOVING;
 	pthread_mutex_lock(&shm->lock);
+	session->state = MOVING;
 	before = session_before(session);
 	session->loop = before ? before->loop : NULL;
 	pthread_mutex_unlock(&shm->lock);

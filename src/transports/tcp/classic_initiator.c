@@ -471,7 +471,7 @@ static void channel_io(struct cw_io *io, uint32_t events)
 	channel->input.dry = 0;
 	channel->busy++;
 	if (channel->stage == CHANNEL_CONNECTING) {
-		status = cw__tcp_dial_result(io->fd);
+		status = cw__tcp_dial_result(channels->tcp, io->fd);
 		if (!status && events & EPOLLOUT)
 			channel_up(channel);
 	}

@@ -305,7 +305,7 @@ static void rail_greeting(struct cw__tcp_rail *rail, uint32_t events)
 	int status;
 
 	if (rail->stage == RAIL_CONNECTING) {
-		status = cw__tcp_dial_result(rail->io.fd);
+		status = cw__tcp_dial_result(rails->tcp, rail->io.fd);
 		if (!status && !(events & EPOLLOUT))
 			return;
 		if (!status)

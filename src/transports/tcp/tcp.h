@@ -69,8 +69,8 @@ extern const struct cw__tcp_language cw__tcp_native, cw__tcp_classic;
 /* Starts to connect a tuned non-blocking socket. CW_OK with *fd_out, which becomes writable when there is an outcome;
  * ERR_ADDRESS, ERR_CONNECT (refused at once), ERR_IO. */
 int cw__tcp_dial(const struct cw__tcp *tcp, const char *address, uint16_t port, int *fd_out);
-/* The outcome: CW_OK or ERR_CONNECT. */
-int cw__tcp_dial_result(int fd);
+/* The outcome: CW_OK, and the socket is tuned for where it leads, or ERR_CONNECT. */
+int cw__tcp_dial_result(const struct cw__tcp *tcp, int fd);
 /* Listens on a numeric or resolvable host. CW_OK with *fd_out and *port_out; ERR_ADDRESS, ERR_IO. */
 int cw__tcp_listen(const char *host, uint16_t port, int *fd_out, uint16_t *port_out);
 /* Options of every data socket: no delay, keepalive, time until unacknowledged data means a dead peer, congestion

@@ -1,0 +1,385 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Engines come and go without a trace: 1,000 one after another, 64 at once, openings that fail at every step, and an
+ * allocator that fails the n-th call for each n.
+ */
+#include <causeway/causeway.h>
+#include <arpa/inet.h>
+#include <errno.h>
+#include <malloc.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <support/pair.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#ifndef SANITIZED
+#define SANITIZED 0
+#endif
+
+/* ------------------------------------------------------------------------------------ a failing allocator */
+
+static _Atomic long fail_at = -1; /* the call that fails, counted down; negative = none */
+static _Atomic long live;         /* blocks that are not freed yet */
+
+#if !SANITIZED
+void *__libc_malloc(size_t length);
+void *__libc_calloc(size_t count, size_t length);
+void *__libc_realloc(void *old, size_t length);
+void __libc_free(void *block);
+
+static int fails(void)
+{
+	if (atomic_load(&fail_at) < 0 || atomic_fetch_sub(&fail_at, 1) != 0)
+		return 0;
+	errno = ENOMEM;
+	return 1;
+}
+
+static void *counted(void *block)
+{
+	if (block)
+		atomic_fetch_add(&live, 1);
+	return block;
+}
+
+void *malloc(size_t length)
+{
+	return fails() ? NULL : counted(__libc_malloc(length));
+}
+
+void *calloc(size_t count, size_t length)
+{
+	return fails() ? NULL : counted(__libc_calloc(count, length));
+}
+
+void *realloc(void *old, size_t length)
+{
+	void *block = fails() ? NULL : __libc_realloc(old, length);
+
+	return old ? block : counted(block);
+}
+
+void free(void *block)
+{
+	if (block)
+		atomic_fetch_sub(&live, 1);
+	__libc_free(block);
+}
+#endif
+
+/* ------------------------------------------------------------------------------------------- footprints */
+
+struct footprint {
+	unsigned fds, threads, maps;
+	long resident; /* KiB */
+	long blocks;
+};
+
+static struct footprint footprint(void)
+{
+	struct footprint now = { .fds = own_entries("fd"), .threads = own_entries("task"), .blocks = atomic_load(&live) };
+	FILE *file = fopen("/proc/self/maps", "r");
+	long pages = 0;
+	char line[512];
+
+	while (file && fgets(line, sizeof(line), file))
+		now.maps++;
+	if (file)
+		fclose(file);
+	file = fopen("/proc/self/statm", "r");
+	if (file && fscanf(file, "%*d %ld", &pages) != 1)
+		pages = 0;
+	if (file)
+		fclose(file);
+	now.resident = pages * sysconf(_SC_PAGESIZE) / 1024;
+	return now;
+}
+
+/* Joined threads stay in /proc for a moment. */
+static void expect_footprint(const struct footprint *before)
+{
+	uint64_t until = now_ns() + 2 * SECOND;
+	struct footprint now;
+
+	do
+		now = footprint();
+	while (now.threads != before->threads && now_ns() < until);
+	assert_int_equal(now.fds, before->fds);
+	assert_int_equal(now.threads, before->threads);
+	assert_int_equal(now.blocks, before->blocks);
+}
+
+/* ----------------------------------------------------------------------------------------------- tests */
+
+static void one_life(void)
+{
+	struct cw_request request;
+	struct pair pair;
+
+	pair_open(&pair, "local", 65536);
+	request = pair_request(&pair, CW_OP_WRITE, 0, 32768, 32768);
+	assert_int_equal(pair_run(&pair, &request, 1, NULL).state, CW_BATCH_COMPLETED);
+	pair_close(&pair);
+}
+
+static void a_thousand_one_after_another(void **state)
+{
+	struct footprint before, after;
+
+	(void)state;
+	for (int i = 0; i < 20; i++)
+		one_life();
+	malloc_trim(0);
+	before = footprint();
+	for (int i = 0; i < 1000; i++)
+		one_life();
+	malloc_trim(0);
+	expect_footprint(&before);
+	after = footprint();
+	/* A stack in the C library's cache may come or go. */
+	assert_in_range(after.maps, 1, before.maps + 8);
+	if (!SANITIZED)
+		assert_true(after.resident < before.resident + 1024);
+}
+
+static void sixty_four_at_once(void **state)
+{
+	enum { COUNT = 64 };
+	struct cw_engine *engines[COUNT];
+	struct cw_segment *segments[COUNT];
+	struct footprint before;
+	struct cw_event event;
+
+	(void)state;
+	one_life();
+	before = footprint();
+	for (int i = 0; i < COUNT; i++)
+		engines[i] = engine_open(NULL, 0);
+	for (int i = 0; i < COUNT; i++)
+		assert_int_equal(cw_segment_open(engines[i], cw_engine_name(engines[(i + 1) % COUNT]), NULL, &segments[i]),
+				 CW_OK);
+	for (int i = 0; i < COUNT; i++) {
+		struct cw_notify notify = { .segment = segments[i], .name = "to the next", .data = &i, .length = sizeof(i) };
+
+		assert_int_equal(cw_notify_send(engines[i], &notify, 10 * SECOND), CW_OK);
+	}
+	for (int i = 0; i < COUNT; i++) {
+		do
+			assert_int_equal(cw_queue_wait(cw_engine_queue(engines[(i + 1) % COUNT]), &event, 1, 10 * SECOND), 1);
+		while (event.kind != CW_EVENT_NOTIFY);
+		assert_string_equal(event.sender, cw_engine_name(engines[i]));
+		assert_memory_equal(event.data, &i, sizeof(i));
+		cw_event_clear(&event);
+	}
+	for (int i = 0; i < COUNT; i++)
+		cw_engine_close(engines[i]);
+	expect_footprint(&before);
+}
+
+static void no_descriptors_left(void **state)
+{
+	static const struct cw_setting settings[] = { { "progress/threads", "3" } };
+	struct cw_engine_options options = CW_ENGINE_OPTIONS_INIT;
+	struct rlimit limit, few;
+	struct footprint before;
+	int opened = 0, failed = 0;
+
+	(void)state;
+	options.settings = settings;
+	options.setting_count = 1;
+	options.log = NULL;
+	one_life();
+	before = footprint();
+	getrlimit(RLIMIT_NOFILE, &limit);
+	few = limit;
+	for (unsigned room = 0; room < 40 && !opened; room++) {
+		struct cw_engine *engine = NULL;
+		int status;
+
+		few.rlim_cur = before.fds + room - 3; /* own_entries() counts ".", ".." and the directory itself */
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+		status = cw_engine_open(&options, &engine);
+		setrlimit(RLIMIT_NOFILE, &limit);
+		failed += status != CW_OK;
+		opened = status == CW_OK;
+		if (status) {
+			assert_null(engine);
+			assert_true(*cw_last_error());
+			assert_true(status == CW_ERR_LIMIT || status == CW_ERR_IO || status == CW_ERR_CONFIG);
+		}
+		cw_engine_close(engine);
+		expect_footprint(&before);
+	}
+	assert_true(opened && failed > 5);
+}
+
+static void openings_that_are_refused(void **state)
+{
+	static const struct {
+		const char *name;
+		struct cw_setting setting;
+		int status;
+		const char *text;
+	} rows[] = {
+		{ "127.0.0.1", { "tcp/conections", "2" }, CW_ERR_CONFIG, "tcp/connections" },
+		{ "127.0.0.1", { "tcp/connections", "many" }, CW_ERR_CONFIG, "tcp/connections" },
+		{ "127.0.0.1", { "tcp/connections", "65" }, CW_ERR_CONFIG, "64" },
+		{ "127.0.0.1", { "progress/threads", "" }, CW_ERR_CONFIG, "progress/threads" },
+		{ "127.0.0.1", { "metadata/url", "carrier-pigeon" }, CW_ERR_CONFIG, "carrier-pigeon" },
+		{ "127.0.0.1", { "plugins/load", "/nowhere/plugin.so" }, CW_ERR_CONFIG, "/nowhere/plugin.so" },
+		{ "127.0.0.1:99999", { "log/level", "warn" }, CW_ERR_ADDRESS, "99999" },
+		{ "not a name at all", { "log/level", "warn" }, CW_ERR_ADDRESS, "not a name" },
+	};
+	struct footprint before;
+
+	(void)state;
+	one_life();
+	before = footprint();
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct cw_engine_options options = CW_ENGINE_OPTIONS_INIT;
+		struct cw_engine *engine = NULL;
+		int status;
+
+		options.name = rows[i].name;
+		options.settings = &rows[i].setting;
+		options.setting_count = 1;
+		status = cw_engine_open(&options, &engine);
+		if (status != rows[i].status || !strstr(cw_last_error(), rows[i].text))
+			fail_msg("row %zu: %s: %s", i, cw_status_name(status), cw_last_error());
+		assert_null(engine);
+		expect_footprint(&before);
+	}
+}
+
+static void a_port_that_is_taken(void **state)
+{
+	struct cw_engine_options options = CW_ENGINE_OPTIONS_INIT;
+	struct cw_engine *first = engine_open(NULL, 0), *second = NULL;
+	struct footprint before;
+
+	(void)state;
+	options.name = cw_engine_name(first);
+	before = footprint();
+	assert_int_equal(cw_engine_open(&options, &second), CW_ERR_IO);
+	assert_null(second);
+	assert_non_null(strstr(cw_last_error(), strrchr(cw_engine_name(first), ':') + 1));
+	expect_footprint(&before);
+	cw_engine_close(first);
+}
+
+/* Everything that allocates, until the first failure. CW_OK = nothing failed. */
+static int live_with_failures(void)
+{
+	static unsigned char memory[8192];
+	struct cw_setting quiet = { "log/level", "silent" };
+	struct cw_engine_options options = CW_ENGINE_OPTIONS_INIT;
+	struct cw_batch_options batch_options = CW_BATCH_OPTIONS_INIT;
+	struct cw_engine *engine = NULL, *far = NULL;
+	struct cw_segment *self = NULL, *peer = NULL;
+	struct cw_region *region = NULL;
+	struct cw_batch *batch = NULL;
+	struct cw_queue *queue = NULL;
+	struct cw_notify notify = { .name = "n", .data = "data", .length = 4 };
+	struct cw_request request = { .op = CW_OP_WRITE };
+	uint32_t page = 1;
+	int status;
+
+	options.settings = &quiet;
+	options.setting_count = 1;
+	status = cw_engine_open(&options, &engine);
+	if (!status)
+		status = cw_engine_open(&options, &far);
+	if (!status)
+		status = cw_region_register(far, memory + 4096, 4096, NULL, &region);
+	if (!status)
+		status = cw_region_register(engine, memory, 4096, NULL, &region);
+	if (!status)
+		status = cw_queue_open(engine, &queue);
+	if (!status)
+		status = cw_segment_open(engine, cw_engine_name(engine), NULL, &self);
+	if (!status)
+		status = cw_segment_open(engine, cw_engine_name(far), NULL, &peer);
+	for (int i = 0; i < 2 && !status; i++) {
+		struct cw_batch_result result = { .size = sizeof(result) };
+
+		batch_options.queue = queue;
+		batch_options.notify = &notify;
+		batch_options.notify_count = 1;
+		batch_options.deadline_ns = now_ns() + 5 * SECOND;
+		request.segment = i ? peer : self;
+		request.local = (struct cw_vec){ .base = (uint64_t)(uintptr_t)memory, .page_size = 100, .count = 1,
+						 .indices = &page, .index_bits = 32 };
+		request.remote = (struct cw_vec){ .base = (uint64_t)(uintptr_t)memory + 4096 * (unsigned)i, .page_size = 100,
+						  .count = 1 };
+		status = cw_batch_submit(engine, &request, 1, &batch_options, &batch);
+		if (status)
+			break;
+		status = cw_batch_wait(batch, 10 * SECOND);
+		cw_batch_result_get(batch, &result);
+		if (!status)
+			status = result.status;
+		cw_batch_release(batch);
+	}
+	cw_engine_close(engine);
+	cw_engine_close(far);
+	return status;
+}
+
+static void the_nth_allocation_fails(void **state)
+{
+	long n;
+	int status = CW_ERR_NO_MEMORY, failures = 0;
+
+	(void)state;
+	if (SANITIZED)
+		skip();
+	live_with_failures(); /* what the C library allocates once and keeps */
+	for (n = 0; n < 4000; n++) {
+		struct footprint before = footprint();
+		uint64_t began = now_ns();
+
+		atomic_store(&fail_at, n);
+		status = live_with_failures();
+		if (atomic_exchange(&fail_at, -1) >= 0)
+			break; /* there are not as many */
+		failures += status != CW_OK;
+		if (now_ns() - began > 8 * SECOND)
+			fail_msg("with allocation %ld failing it took %llu ms", n,
+				 (unsigned long long)((now_ns() - began) / MS));
+		if (status && !*cw_strerror(status))
+			fail_msg("allocation %ld: status %d", n, status);
+		expect_footprint(&before);
+	}
+	print_message("%ld allocations, %d of them needed\n", n, failures);
+	assert_int_equal(status, CW_OK);
+	assert_true(n > 100 && failures > 20);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_thousand_one_after_another),
+		cmocka_unit_test(sixty_four_at_once),
+		cmocka_unit_test(no_descriptors_left),
+		cmocka_unit_test(openings_that_are_refused),
+		cmocka_unit_test(a_port_that_is_taken),
+		cmocka_unit_test(the_nth_allocation_fails),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
