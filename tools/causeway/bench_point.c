@@ -2,7 +2,7 @@
 /*
  * The measuring part of `causeway bench`. Each thread has its own window of the buffers on both sides, cut into slots
  * of one request each. A request of several pages takes them from anywhere in the window, in a fixed random order that
- * differs between the sides. When a batch has more requests than the window has slots, slots are used again.
+ * differs between the sides. Batches go round and round the window.
  */
 #include "bench_point.h"
 
@@ -18,6 +18,7 @@
 #define PAGE 4096ull
 #define WAIT_NS (NANOSECONDS / 10)
 #define WARM_UP 0.1
+#define LAP_REQUESTS 256 /* requests in a batch when all slots are moved once */
 
 struct worker {
 	const struct bench_place *place;
@@ -27,6 +28,7 @@ struct worker {
 	unsigned char *local;
 	uint64_t remote;
 	uint64_t slots, key;
+	uint64_t next, reached; /* the slot that comes next; how many were moved since set_up_content() */
 	struct cw_request *requests;
 	uint32_t *local_pages, *remote_pages; /* slots * pages entries; NULL for plain ranges */
 	struct histogram latency;
@@ -69,13 +71,12 @@ static int prepare(struct worker *worker, uint64_t window)
 	uint64_t total;
 
 	worker->slots = window / (point->pages * point->page_size);
-	if (worker->slots > point->batch)
-		worker->slots = point->batch;
 	if (worker->slots == 0 || (total = worker->slots * point->pages) > UINT32_MAX) {
 		snprintf(worker->error, sizeof(worker->error), "the buffers are too small for one request (--buffer)");
 		return -1;
 	}
-	worker->requests = calloc(point->batch, sizeof(*worker->requests));
+	worker->requests =
+		calloc(point->batch > LAP_REQUESTS ? point->batch : LAP_REQUESTS, sizeof(*worker->requests));
 	if (point->pages > 1) {
 		worker->local_pages = malloc(total * sizeof(uint32_t));
 		worker->remote_pages = malloc(total * sizeof(uint32_t));
@@ -88,14 +89,6 @@ static int prepare(struct worker *worker, uint64_t window)
 		shuffle(worker->local_pages, total, worker->key);
 		shuffle(worker->remote_pages, total, ~worker->key);
 	}
-	for (uint64_t i = 0; i < point->batch; i++) {
-		worker->requests[i].segment = worker->place->segment;
-		worker->requests[i].local =
-			vector(worker, (uint64_t)(uintptr_t)worker->local, worker->local_pages, i % worker->slots);
-		worker->requests[i].remote = vector(worker, worker->remote, worker->remote_pages, i % worker->slots);
-		worker->requests[i].flags = CW_REQUEST_BORROW_INDICES;
-		worker->requests[i].tag = i;
-	}
 	return 0;
 }
 
@@ -106,22 +99,34 @@ static void release(struct worker *worker)
 	free(worker->remote_pages);
 }
 
-/* Mixed alternates between slots and, so that each slot sees both, between batches. */
-static void set_ops(struct worker *worker, enum bench_op op, uint64_t round)
+/*
+ * Aims the first `count` requests at the next slots, round and round the window: like a KV cache, what is moved has not
+ * been touched for a while. Mixed alternates between slots and, so that each slot sees both, between laps.
+ */
+static void aim(struct worker *worker, enum bench_op op, uint64_t count)
 {
-	for (uint64_t i = 0; i < worker->point->batch; i++) {
-		uint64_t writes = op == BENCH_MIXED ? (i % worker->slots + round) & 1 : op == BENCH_WRITE;
+	for (uint64_t i = 0; i < count; i++) {
+		struct cw_request *request = &worker->requests[i];
+		uint64_t slot = worker->next % worker->slots, lap = worker->next / worker->slots;
+		uint64_t writes = op == BENCH_MIXED ? (slot + lap) & 1 : op == BENCH_WRITE;
 
-		worker->requests[i].op = writes ? CW_OP_WRITE : CW_OP_READ;
+		request->segment = worker->place->segment;
+		request->local = vector(worker, (uint64_t)(uintptr_t)worker->local, worker->local_pages, slot);
+		request->remote = vector(worker, worker->remote, worker->remote_pages, slot);
+		request->flags = CW_REQUEST_BORROW_INDICES;
+		request->op = writes ? CW_OP_WRITE : CW_OP_READ;
+		request->tag = i;
+		worker->next++;
 	}
+	worker->reached = worker->next < worker->slots ? worker->next : worker->slots;
 }
 
-/* One batch of all requests, to its end. 0, or -1 with worker->error set. */
-static int run_batch(struct worker *worker)
+/* One batch of the first `count` requests, to its end. 0, or -1 with worker->error set. */
+static int run_batch(struct worker *worker, uint64_t count)
 {
 	struct cw_batch_result result = { .size = sizeof(result) };
 	struct cw_batch *batch;
-	int status = cw_batch_submit(worker->place->engine, worker->requests, worker->point->batch, NULL, &batch);
+	int status = cw_batch_submit(worker->place->engine, worker->requests, count, NULL, &batch);
 
 	if (status != CW_OK) {
 		snprintf(worker->error, sizeof(worker->error), "submit: %s", cw_last_error());
@@ -165,7 +170,7 @@ static void clear_local(struct worker *worker)
 
 static int check_local(struct worker *worker, const char *side)
 {
-	for (uint64_t page = 0; page < worker->slots * worker->point->pages; page++) {
+	for (uint64_t page = 0; page < worker->reached * worker->point->pages; page++) {
 		if (pattern_matches(local_page(worker, page), worker->point->page_size, page_key(worker, page)))
 			continue;
 		snprintf(worker->error, sizeof(worker->error),
@@ -175,10 +180,19 @@ static int check_local(struct worker *worker, const char *side)
 	return 0;
 }
 
+/* Moves every slot once. */
 static int transfer_all(struct worker *worker, enum bench_op op)
 {
-	set_ops(worker, op, 0);
-	return run_batch(worker);
+	worker->next = 0;
+	while (worker->next < worker->slots) {
+		uint64_t left = worker->slots - worker->next, count = left < LAP_REQUESTS ? left : LAP_REQUESTS;
+
+		aim(worker, op, count);
+		if (run_batch(worker, count) != 0)
+			return -1;
+	}
+	worker->next = 0;
+	return 0;
 }
 
 /*
@@ -204,28 +218,30 @@ static int set_up_content(struct worker *worker)
 
 static int check_content(struct worker *worker)
 {
+	uint64_t reached = worker->reached;
+
 	if (check_local(worker, "initiator") != 0)
 		return -1;
 	if (worker->point->op == BENCH_READ)
 		return 0;
 	clear_local(worker);
-	return transfer_all(worker, BENCH_READ) != 0 ? -1 : check_local(worker, "target");
+	if (transfer_all(worker, BENCH_READ) != 0)
+		return -1;
+	worker->reached = reached; /* the rest of the window was never written */
+	return check_local(worker, "target");
 }
 
 static int measure(struct worker *worker, double seconds)
 {
 	uint64_t bytes = worker->point->batch * worker->point->pages * worker->point->page_size;
 	uint64_t now, begin = units_now(), end = begin + (uint64_t)(seconds * (double)NANOSECONDS);
-	uint64_t round = 0;
 
 	worker->began_ns = begin;
 	worker->bytes = 0;
 	memset(&worker->latency, 0, sizeof(worker->latency));
-	set_ops(worker, worker->point->op, 0);
 	do {
-		if (worker->point->op == BENCH_MIXED)
-			set_ops(worker, BENCH_MIXED, round++);
-		if (run_batch(worker) != 0)
+		aim(worker, worker->point->op, worker->point->batch);
+		if (run_batch(worker, worker->point->batch) != 0)
 			return -1;
 		now = units_now();
 		histogram_add(&worker->latency, now - begin);
@@ -240,7 +256,9 @@ static void *worker_main(void *argument)
 {
 	struct worker *worker = argument;
 	const struct bench_place *place = worker->place;
-	int ok = (!place->verify || set_up_content(worker) == 0) && measure(worker, WARM_UP * place->seconds) == 0;
+	/* Without content to set up, a lap takes the page faults of memory that was never touched. */
+	int ok = (place->verify ? set_up_content(worker) : transfer_all(worker, BENCH_WRITE)) == 0 &&
+		 measure(worker, WARM_UP * place->seconds) == 0;
 
 	/* All wait here, also one that failed, so that nobody waits for ever. */
 	pthread_barrier_wait(worker->start);
