@@ -139,6 +139,7 @@ int cw__futex_wait(_Atomic uint32_t *word, uint32_t value, uint64_t until);
 int cw__io_add(struct cw_loop *loop, struct cw_io *io);
 int cw__io_modify(struct cw_io *io, uint32_t events);
 void cw__io_remove(struct cw_io *io);
+int cw__timers_make_room(struct cw__timers *timers); /* for one more; 0 = out of memory */
 void cw__timer_set(struct cw_loop *loop, struct cw_timer *timer, uint64_t at);
 void cw__timer_stop(struct cw_loop *loop, struct cw_timer *timer);
 void cw__task_post(struct cw_loop *loop, struct cw_task *task);

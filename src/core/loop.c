@@ -579,6 +579,10 @@ int cw__loop_open(struct cw_loop *loop, struct cw_engine *engine)
 	loop->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	loop->wake_io = (struct cw_io){ loop->wake_fd, EPOLLIN, wake_ready, NULL };
 	loop->timer_io = (struct cw_io){ loop->timer_fd, EPOLLIN, timer_ready, NULL };
+	if (!cw__timers_make_room(&loop->timers)) { /* the first ones; most loops never need more */
+		cw__loop_close(loop);
+		return cw__fail(CW_ERR_NO_MEMORY, "out of memory");
+	}
 	if (loop->epoll_fd < 0 || loop->wake_fd < 0 || loop->timer_fd < 0 || cw__io_add(loop, &loop->wake_io) ||
 	    cw__io_add(loop, &loop->timer_io)) {
 		int status = cw__fail(CW_ERR_LIMIT, "cannot open an event loop: %s; raise the limit of open files",

@@ -193,7 +193,9 @@ int cw__parts_open(struct cw_engine *engine)
 		if (!part->on || !part->ops->describe)
 			continue;
 		status = part->ops->describe(part->state, &part->description);
-		if (status || part->description.length > CW__BLOB_MAX)
+		if (status == CW_ERR_NO_MEMORY)
+			cw__fail(status, "out of memory");
+		else if (status || part->description.length > CW__BLOB_MAX)
 			status = cw__fail(CW_ERR_INTERNAL, "transport %s cannot describe itself", part->ops->name);
 	}
 	return status;

@@ -201,7 +201,7 @@ void cw__core_link_down(void *arg, int status, const char *text)
 	int was_linked = segment->linked;
 
 	segment->linked = 0;
-	if (!atomic_load_explicit(&segment->opened, memory_order_acquire)) {
+	if (!(atomic_load_explicit(&segment->opened, memory_order_acquire) & 1)) { /* the waiter's mark is no end */
 		opening_ended(segment, status, text);
 		return;
 	}

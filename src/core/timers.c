@@ -36,7 +36,7 @@ static void sift_down(struct cw__timers *timers, size_t at, struct cw_timer *tim
 }
 
 /* The heap grows when a timer joins; when there is no memory for it the timer fires at once rather than never. */
-static int make_room(struct cw__timers *timers)
+int cw__timers_make_room(struct cw__timers *timers)
 {
 	size_t capacity = timers->capacity ? 2 * timers->capacity : 64;
 	struct cw_timer **grown;
@@ -57,7 +57,7 @@ void cw__timer_set(struct cw_loop *loop, struct cw_timer *timer, uint64_t at)
 
 	cw__timer_stop(loop, timer);
 	timer->at = at;
-	if (!make_room(timers)) {
+	if (!cw__timers_make_room(timers)) {
 		timer->fire(timer);
 		return;
 	}
