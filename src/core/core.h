@@ -3,8 +3,8 @@
  * The core's own structures: what an engine, a loop, a region, a segment, a request and a batch are made of, who owns
  * them and which lock guards them. Only files in src/core include this. docs/architecture.md tells the story.
  *
- * Locks, outermost first: engine->lock, loop->lock, segment->lock, queue->lock, batch->lock. A thread holds at most
- * one loop lock.
+ * Locks, outermost first: engine->lock, loop->lock, segment->lock, engine->sender_lock, queue->lock, batch->lock. A
+ * thread holds at most one loop lock.
  */
 #ifndef CW_CORE_CORE_H
 #define CW_CORE_CORE_H

@@ -242,6 +242,12 @@ static int is_duplicate(struct cw__sender *sender, const unsigned char *instance
 	return 0;
 }
 
+/* It was refused: when it is sent again it is no duplicate. */
+static void forget(struct cw__sender *sender, uint64_t sequence)
+{
+	sender->seen &= ~(1ull << (sender->newest - sequence));
+}
+
 static struct cw__sender *sender_of(struct cw_engine *engine, const unsigned char *instance)
 {
 	uint32_t hash = 2166136261u;
@@ -258,18 +264,20 @@ int cw__core_notify(struct cw_host *host, const unsigned char *instance, uint64_
 {
 	struct cw_engine *engine = cw__engine_of(host);
 	uint64_t limit = cw__config_number(&engine->config, "notify/max_pending", 0);
-	struct cw__sender *known;
-	int status, duplicate = 0;
+	struct cw__sender *known = NULL;
+	int status;
 
-	if (sequence) {
-		pthread_mutex_lock(&engine->sender_lock);
+	pthread_mutex_lock(&engine->sender_lock);
+	if (sequence)
 		known = sender_of(engine, instance);
-		duplicate = known && is_duplicate(known, instance, sequence);
+	if (known && is_duplicate(known, instance, sequence)) {
 		pthread_mutex_unlock(&engine->sender_lock);
-	}
-	if (duplicate)
 		return CW_OK;
+	}
 	status = cw__queue_push_notify(&engine->queue, sender, name, data, length, limit);
+	if (status && known)
+		forget(known, sequence);
+	pthread_mutex_unlock(&engine->sender_lock);
 	if (status)
 		cw__count(engine, notifications_dropped, 1);
 	else

@@ -232,10 +232,14 @@ static int describe_parts(struct cw_engine *engine)
 {
 	for (unsigned i = 0; i < engine->part_count; i++) {
 		struct cw__part *part = &engine->parts[i];
+		int status;
 
 		if (!part->on || !part->ops->describe)
 			continue;
-		if (part->ops->describe(part->state, &part->description) || part->description.length > CW__BLOB_MAX)
+		status = part->ops->describe(part->state, &part->description);
+		if (status == CW_ERR_NO_MEMORY)
+			return cw__fail(status, "out of memory");
+		if (status || part->description.length > CW__BLOB_MAX)
 			return cw__fail(CW_ERR_INTERNAL, "transport %s cannot describe itself", part->ops->name);
 	}
 	return CW_OK;

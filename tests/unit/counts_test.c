@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <support/pair.h>
+#include <support/sanitizers.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
@@ -34,17 +35,8 @@
 
 static _Atomic long allocations;
 
-/* The sanitizers have allocators of their own; there the count stays 0 and only the system calls are not looked at. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-
+/* The sanitizers have allocators of their own and make system calls; there both counts stay 0. */
+#if !SANITIZED
 void *__libc_malloc(size_t length);
 void *__libc_calloc(size_t count, size_t length);
 void *__libc_realloc(void *old, size_t length);

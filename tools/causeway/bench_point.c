@@ -19,6 +19,7 @@
 #define WAIT_NS (NANOSECONDS / 10)
 #define WARM_UP 0.1
 #define LAP_REQUESTS 256 /* requests in a batch when all slots are moved once */
+#define TOUCH_BYTES (4ull << 20)
 
 struct worker {
 	const struct bench_place *place;
@@ -231,6 +232,26 @@ static int check_content(struct worker *worker)
 	return check_local(worker, "target");
 }
 
+/* Moves the whole window in large pieces: it takes the page faults of memory that was never touched. */
+static int touch(struct worker *worker)
+{
+	uint64_t length = worker->slots * worker->point->pages * worker->point->page_size;
+
+	for (uint64_t at = 0; at < length; at += TOUCH_BYTES) {
+		uint64_t piece = length - at < TOUCH_BYTES ? length - at : TOUCH_BYTES;
+
+		worker->requests[0] = (struct cw_request){
+			.segment = worker->place->segment,
+			.local = { .base = (uint64_t)(uintptr_t)worker->local + at, .page_size = piece, .count = 1 },
+			.remote = { .base = worker->remote + at, .page_size = piece, .count = 1 },
+			.op = CW_OP_WRITE,
+		};
+		if (run_batch(worker, 1) != 0)
+			return -1;
+	}
+	return 0;
+}
+
 static int measure(struct worker *worker, double seconds)
 {
 	uint64_t bytes = worker->point->batch * worker->point->pages * worker->point->page_size;
@@ -256,9 +277,7 @@ static void *worker_main(void *argument)
 {
 	struct worker *worker = argument;
 	const struct bench_place *place = worker->place;
-	/* Without content to set up, a lap takes the page faults of memory that was never touched. */
-	int ok = (place->verify ? set_up_content(worker) : transfer_all(worker, BENCH_WRITE)) == 0 &&
-		 measure(worker, WARM_UP * place->seconds) == 0;
+	int ok = (place->verify ? set_up_content(worker) : touch(worker)) == 0 && measure(worker, WARM_UP * place->seconds) == 0;
 
 	/* All wait here, also one that failed, so that nobody waits for ever. */
 	pthread_barrier_wait(worker->start);
