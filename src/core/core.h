@@ -212,6 +212,16 @@ int cw__region_pin(struct cw_region *region, uint64_t id, uint64_t from, uint64_
 /* Pins all of it, whatever its id, if it is live. */
 int cw__region_pin_any(struct cw_region *region);
 void cw__region_unpin(struct cw_region *region, int counter);
+/* Counts an identical registration, or makes a new one: with *fresh_out = 1 the caller must establish it. */
+int cw__region_admit(struct cw_engine *engine, const void *address, size_t length, uint32_t access, int *fresh_out, struct cw_region **region_out);
+/* Finds out what the memory is and tells the transports; then the region is LIVE or FAILED. */
+int cw__region_establish(struct cw_region *region, const char *location);
+/* Takes back one registration; *last_out = 1 when it was the last and nothing touches the region any more. */
+int cw__region_take_back(struct cw_region *region, int freeing, int *last_out);
+/* Gives its slot back. */
+void cw__region_drop(struct cw_region *region);
+/* Drops it, and frees the memory if the engine allocated it. */
+void cw__region_release_memory(struct cw_region *region);
 void cw__regions_close(struct cw_engine *engine);
 
 /* --------------------------------------------------------------------------------- segments and paths */
@@ -458,6 +468,16 @@ struct cw_counter {
 	struct cw__list dependents;
 };
 
+/* slice.c; on the loop, except that any thread may fill and pin a slice of its own */
+struct cw__slice *cw__slice_take(struct cw_loop *loop); /* NULL = none is left */
+void cw__slice_give(struct cw_loop *loop, struct cw__slice *slice);
+/* How long a slice of at most `length` bytes may be so that it has at most `pieces` pieces. */
+uint64_t cw__slice_limit(const struct cw__request *request, uint64_t length, uint32_t pieces);
+void cw__slice_fill(struct cw__slice *slice, struct cw__request *request, unsigned rail, uint64_t offset, uint64_t length);
+/* Both ends stay as they are while the slice is under way. */
+int cw__slice_pin(struct cw__slice *slice);
+void cw__slice_unpin(struct cw__slice *slice);
+
 /* schedule.c */
 void cw__request_begin(struct cw__request *request); /* on the loop */
 void cw__segment_pump(struct cw_segment *segment);   /* on the loop */
@@ -470,7 +490,14 @@ unsigned cw__slice_pieces(const struct cw_slice *slice, uint64_t offset, struct 
 /* Copies up to budget bytes of a request with a synchronous path in the calling thread. 1 = it ended. */
 int cw__request_inline(struct cw__request *request, uint64_t *budget);
 
+/* batch_accept.c */
+/* A checked copy of what the caller asks for, referenced by the caller and the engine; not started. */
+int cw__batch_make(struct cw_engine *engine, const struct cw_request *requests, size_t count,
+		   const struct cw_batch_options *options, struct cw_batch **batch_out);
+
 /* batch.c */
+/* What the batches in a list of cw__dependency waited for has come (ok), or never will. */
+void cw__dependents_release(struct cw__list *dependents, int ok);
 void cw__batch_request_ended(struct cw__request *request);
 void cw__batch_end_soon(struct cw_batch *batch, int status);
 void cw__batch_put(struct cw_batch *batch);

@@ -194,7 +194,7 @@ static void detach(struct cw_region *region)
 }
 
 /* Finds out what the memory is and tells the transports; then the region is LIVE or FAILED. No lock held. */
-static int establish(struct cw_region *region, const char *location)
+int cw__region_establish(struct cw_region *region, const char *location)
 {
 	int status = identify(region->engine, region, location);
 
@@ -242,7 +242,7 @@ static int count_identical(struct cw_engine *engine, uint64_t from, uint64_t len
 		return CW_ERR_AGAIN;
 	region = cw__region_at(engine, slot);
 	if (region->view.address != from || region->view.length != length)
-		return cw__fail(CW_ERR_OVERLAP, "0x%llx + %llu overlaps the region 0x%llx + %llu; unregister it first",
+		return cw__fail(CW_ERR_OVERLAP, "0x%llx + %llu overlaps the region 0x%llx + %llu; cw__region_take_back it first",
 				(unsigned long long)from, (unsigned long long)length,
 				(unsigned long long)region->view.address, (unsigned long long)region->view.length);
 	if (region->view.access != access)
@@ -299,7 +299,7 @@ static int region_new(struct cw_engine *engine, uint64_t from, uint64_t length, 
 	return CW_OK;
 }
 
-static void region_drop(struct cw_region *region)
+void cw__region_drop(struct cw_region *region)
 {
 	struct cw_engine *engine = region->engine;
 
@@ -309,8 +309,8 @@ static void region_drop(struct cw_region *region)
 	pthread_mutex_unlock(&engine->region_lock);
 }
 
-/* CW_OK with *fresh_out = 1: the caller must establish() it. */
-static int admit(struct cw_engine *engine, const void *address, size_t length, uint32_t access, int *fresh_out,
+/* CW_OK with *fresh_out = 1: the caller must cw__region_establish() it. */
+int cw__region_admit(struct cw_engine *engine, const void *address, size_t length, uint32_t access, int *fresh_out,
 		 struct cw_region **region_out)
 {
 	uint64_t from = (uint64_t)(uintptr_t)address;
@@ -333,13 +333,13 @@ int cw_region_register(struct cw_engine *engine, void *address, size_t length, c
 	int fresh = 0, status = check_options(engine, address, length, options, &known);
 
 	if (!status)
-		status = admit(engine, address, length, known.access, &fresh, &region);
+		status = cw__region_admit(engine, address, length, known.access, &fresh, &region);
 	if (status)
 		return status;
 	if (fresh) {
-		status = establish(region, known.location);
+		status = cw__region_establish(region, known.location);
 		if (status) {
-			region_drop(region);
+			cw__region_drop(region);
 			return status;
 		}
 	} else {
@@ -362,7 +362,7 @@ static void *async_main(void *arg)
 	struct async_job job = *(struct async_job *)arg;
 
 	free(arg);
-	establish(job.region, job.has_location ? job.location : NULL);
+	cw__region_establish(job.region, job.has_location ? job.location : NULL);
 	return NULL;
 }
 
@@ -375,7 +375,7 @@ int cw_region_register_async(struct cw_engine *engine, void *address, size_t len
 	int fresh = 0, status = check_options(engine, address, length, options, &known);
 
 	if (!status)
-		status = admit(engine, address, length, known.access, &fresh, &region);
+		status = cw__region_admit(engine, address, length, known.access, &fresh, &region);
 	if (status || !fresh) {
 		if (!status)
 			*region_out = region;
@@ -390,7 +390,7 @@ int cw_region_register_async(struct cw_engine *engine, void *address, size_t len
 	}
 	if (!job || !region->has_worker) {
 		free(job);
-		region_drop(region);
+		cw__region_drop(region);
 		return cw__fail(CW_ERR_NO_MEMORY, "cannot start a thread for the registration");
 	}
 	*region_out = region;
@@ -593,7 +593,7 @@ static int retire(struct cw_region *region)
 }
 
 /* Takes back one registration; *last_out = 1 when it was the last and the region is retired. freeing: the memory goes too. */
-static int unregister(struct cw_region *region, int freeing, int *last_out)
+int cw__region_take_back(struct cw_region *region, int freeing, int *last_out)
 {
 	struct cw_engine *engine = region->engine;
 	int status = CW_OK;
@@ -638,9 +638,9 @@ int cw_region_unregister(struct cw_region *region)
 	int last, status = region ? cw__engine_check(region->engine) : cw__fail(CW_ERR_INVALID, "no region");
 
 	if (!status)
-		status = unregister(region, 0, &last);
+		status = cw__region_take_back(region, 0, &last);
 	if (!status && last)
-		region_drop(region);
+		cw__region_drop(region);
 	return status;
 }
 
@@ -691,113 +691,6 @@ int cw_region_find(struct cw_engine *engine, const void *address, size_t length,
 	return CW_OK;
 }
 
-/* -------------------------------------------------------------------------------- engine-owned memory */
-
-static int memory_platform(struct cw_engine *engine, const struct cw_memory_options *options,
-			   struct cw_memory_options *known_out, struct cw__platform_part **platform_out)
-{
-	static const struct cw_memory_options defaults = CW_MEMORY_OPTIONS_INIT;
-	int status = cw__engine_check(engine);
-
-	if (status)
-		return status;
-	*known_out = options ? *options : defaults;
-	if (known_out->size != sizeof(*known_out) || known_out->access > CW_ACCESS_REMOTE ||
-	    known_out->flags & ~(uint32_t)(CW_MEMORY_SHAREABLE | CW_MEMORY_HUGE))
-		return cw__fail(CW_ERR_INVALID, "memory options: wrong size, rights or flags; use CW_MEMORY_OPTIONS_INIT");
-	if (!known_out->location)
-		known_out->location = "cpu:*";
-	for (unsigned i = 0; i < engine->platform_count; i++) {
-		struct cw__platform_part *platform = &engine->platforms[i];
-
-		if (platform->on && platform->ops->allocate &&
-		    !platform->ops->location(platform->state, known_out->location, NULL)) {
-			*platform_out = platform;
-			return CW_OK;
-		}
-	}
-	return cw__fail(CW_ERR_UNSUPPORTED, "nobody can allocate memory at '%s'; see `causeway transports` and "
-			"`causeway doctor`", known_out->location);
-}
-
-int cw_memory_query(struct cw_engine *engine, const struct cw_memory_options *options,
-		    struct cw_memory_capabilities *capabilities_out)
-{
-	struct cw__platform_part *platform;
-	struct cw_memory_options known;
-	int status;
-
-	if (!capabilities_out || capabilities_out->size != sizeof(*capabilities_out))
-		return cw__fail(CW_ERR_INVALID, "memory capabilities: set its size");
-	status = memory_platform(engine, options, &known, &platform);
-	if (status == CW_ERR_UNSUPPORTED) {
-		*capabilities_out = (struct cw_memory_capabilities){ .size = sizeof(*capabilities_out) };
-		snprintf(capabilities_out->why_not, sizeof(capabilities_out->why_not), "%.150s", cw_last_error());
-		return CW_OK;
-	}
-	return status ? status : platform->ops->query(platform->state, &known, capabilities_out);
-}
-
-int cw_memory_allocate(struct cw_engine *engine, size_t length, const struct cw_memory_options *options,
-		       void **address_out, struct cw_region **region_out)
-{
-	struct cw__platform_part *platform;
-	struct cw_memory_options known;
-	struct cw_allocation allocation = { .share_fd = -1 };
-	struct cw_region *region = NULL;
-	int fresh, status = memory_platform(engine, options, &known, &platform);
-
-	if (!status && (!length || length > SIZE_MAX / 2))
-		status = cw__fail(CW_ERR_INVALID, "cannot allocate %zu bytes", length);
-	if (!status)
-		status = platform->ops->allocate(platform->state, length, &known, &allocation);
-	if (status)
-		return status;
-	status = admit(engine, allocation.address, length, known.access, &fresh, &region);
-	if (status)
-		goto release;
-	region->allocation = allocation;
-	region->view.share_fd = allocation.share_fd;
-	region->view.share_offset = 0;
-	region->view.share_length = allocation.length;
-	status = establish(region, NULL);
-	if (status)
-		goto drop;
-	*address_out = allocation.address;
-	*region_out = region;
-	return CW_OK;
-drop:
-	region_drop(region);
-release:
-	platform->ops->release(platform->state, &allocation);
-	return status;
-}
-
-static void release_memory(struct cw_region *region)
-{
-	struct cw__platform_part *platform = &region->engine->platforms[region->platform];
-	struct cw_allocation allocation = region->allocation;
-
-	memset(&region->allocation, 0, sizeof(region->allocation));
-	region_drop(region);
-	if (allocation.address)
-		platform->ops->release(platform->state, &allocation);
-}
-
-int cw_memory_free(struct cw_region *region)
-{
-	int last, status;
-
-	if (!region)
-		return CW_OK;
-	status = cw__engine_check(region->engine);
-	if (!status)
-		status = unregister(region, 1, &last);
-	if (!status && last)
-		release_memory(region);
-	return status;
-}
-
 /* At close: no loop runs and no peer is left. */
 void cw__regions_close(struct cw_engine *engine)
 {
@@ -811,7 +704,7 @@ void cw__regions_close(struct cw_engine *engine)
 		if (region->has_worker)
 			pthread_join(region->worker, NULL);
 		detach(region);
-		release_memory(region);
+		cw__region_release_memory(region);
 	}
 	for (uint32_t block = 0; block < count / BLOCK; block++) {
 		struct cw_region *regions = atomic_load_explicit(&engine->slots[block], memory_order_relaxed);

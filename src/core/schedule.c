@@ -9,193 +9,8 @@
 #include <string.h>
 
 #define GROUP 16u            /* slices offered to post() at once */
-#define SLAB 64u
 #define FIRST_PAUSE (1 * CW__MS)
 #define GIVE_UP_AFTER 3u     /* failures in a row on one transport before another one is tried */
-
-/* --------------------------------------------------------------------------------------------- slices */
-
-struct slab {
-	struct cw__list node; /* first: cw__loop_close() frees what it pops */
-	struct cw__slice slices[SLAB];
-};
-
-static struct cw__slice *slice_take(struct cw_loop *loop)
-{
-	struct cw__list *node = cw__list_pop(&loop->free_slices);
-	struct slab *slab;
-
-	if (node)
-		return cw__container(node, struct cw__slice, node);
-	if (loop->slice_count >= loop->engine->max_slices / loop->engine->loop_count)
-		return NULL;
-	slab = calloc(1, sizeof(*slab));
-	if (!slab)
-		return NULL;
-	cw__list_push_back(&loop->slabs, &slab->node);
-	loop->slice_count += SLAB;
-	for (unsigned i = 0; i < SLAB; i++)
-		cw__list_push_back(&loop->free_slices, &slab->slices[i].node);
-	return slice_take(loop);
-}
-
-static void slice_give(struct cw_loop *loop, struct cw__slice *slice)
-{
-	cw__list_remove(&slice->node);
-	cw__list_push_front(&loop->free_slices, &slice->node);
-}
-
-static uint64_t index_at(const struct cw_vec *vec, uint64_t i)
-{
-	if (vec->index_bits == 32)
-		return ((const uint32_t *)vec->indices)[i];
-	if (vec->index_bits == 64)
-		return ((const uint64_t *)vec->indices)[i];
-	return i;
-}
-
-/* Where byte `at` of a vector is, and how many bytes follow it there without a break. */
-struct place {
-	const struct cw_vec *vec;
-	uint64_t piece, inside, address;
-};
-
-static struct place place_at(const struct cw_vec *vec, uint64_t at)
-{
-	struct place place = { vec, 0, at, 0 };
-
-	if (vec->count > 1) {
-		place.piece = at / vec->page_size;
-		place.inside = at % vec->page_size;
-	}
-	place.address = vec->base + index_at(vec, place.piece) * vec->stride + place.inside;
-	return place;
-}
-
-static void place_advance(struct place *place, uint64_t length)
-{
-	place->inside += length;
-	place->address += length;
-	if (place->inside == place->vec->page_size && place->piece + 1 < place->vec->count) {
-		place->piece++;
-		place->inside = 0;
-		place->address = place->vec->base + index_at(place->vec, place->piece) * place->vec->stride;
-	}
-}
-
-unsigned cw__slice_pieces(const struct cw_slice *base, uint64_t offset, struct cw_piece *pieces_out, unsigned max)
-{
-	const struct cw__slice *slice = (const struct cw__slice *)base;
-	struct place local = place_at(&slice->request->local, slice->offset + offset);
-	struct place remote = place_at(&slice->request->remote, slice->offset + offset);
-	uint64_t left = base->length - offset;
-	unsigned count = 0;
-
-	while (left) {
-		uint64_t run = local.vec->page_size - local.inside;
-		struct cw_piece *last = count ? &pieces_out[count - 1] : NULL;
-
-		if (remote.vec->page_size - remote.inside < run)
-			run = remote.vec->page_size - remote.inside;
-		if (left < run)
-			run = left;
-		if (last && (uint64_t)(uintptr_t)last->local + last->length == local.address &&
-		    last->remote + last->length == remote.address) {
-			last->length += run;
-		} else {
-			if (count == max)
-				break;
-			pieces_out[count++] =
-				(struct cw_piece){ (unsigned char *)(uintptr_t)local.address, remote.address, run };
-		}
-		left -= run;
-		place_advance(&local, run);
-		place_advance(&remote, run);
-	}
-	return count;
-}
-
-/* How long the next slice may be so that it has at most `pieces` pieces. */
-static uint64_t limit_by_pieces(const struct cw__request *request, uint64_t length, uint32_t pieces)
-{
-	uint64_t page = UINT64_MAX, longest;
-
-	if (!pieces || (request->local.count == 1 && request->remote.count == 1))
-		return length;
-	if (request->local.count > 1)
-		page = request->local.page_size;
-	if (request->remote.count > 1 && request->remote.page_size < page)
-		page = request->remote.page_size;
-	/* Unequal pages break at both sides' borders, and a slice may begin inside a page. */
-	longest = request->local.page_size == request->remote.page_size ? pieces - 1 : (pieces - 2) / 2;
-	if (longest < 1)
-		longest = 1;
-	if (page > length / longest)
-		return length;
-	return page * longest;
-}
-
-static uint32_t piece_bound(const struct cw__request *request, uint64_t length)
-{
-	uint64_t bound = 1;
-
-	if (request->local.count > 1)
-		bound += length / request->local.page_size + 1;
-	if (request->remote.count > 1 &&
-	    (request->local.count == 1 || request->remote.page_size != request->local.page_size))
-		bound += length / request->remote.page_size + 1;
-	return bound > UINT32_MAX ? UINT32_MAX : (uint32_t)bound;
-}
-
-static void slice_fill(struct cw__slice *slice, struct cw__request *request, unsigned rail, uint64_t offset,
-		       uint64_t length)
-{
-	struct cw_engine *engine = request->batch->engine;
-
-	slice->request = request;
-	slice->offset = offset;
-	slice->part = request->part;
-	slice->canceled = 0;
-	slice->posted = CW__SLICE_OURS;
-	slice->base = (struct cw_slice){
-		.id = atomic_fetch_add_explicit(&engine->next_slice, 1, memory_order_relaxed),
-		.length = length,
-		.not_after = request->batch->deadline,
-		.attempt = 1,
-		.rail = (uint16_t)rail,
-		.op = request->op,
-		.delivery = (uint8_t)request->batch->delivery,
-		.flags = request->batch->flags & CW_BATCH_CHECKSUM ? CW_SLICE_CHECKSUM : 0,
-		.piece_limit = piece_bound(request, length),
-		.local = &request->region->view,
-		.remote = &request->target->view,
-	};
-}
-
-/* Both ends stay as they are while the slice is under way. */
-static int slice_pin(struct cw__slice *slice)
-{
-	struct cw__request *request = slice->request;
-	int status = cw__remote_pin(request->target);
-
-	if (status)
-		return status;
-	slice->pin = cw__region_pin(request->region, request->region_id, request->local_from, request->local_to);
-	if (slice->pin >= 0) {
-		slice->base.attachment = request->region->attachments[slice->part];
-		slice->base.import = request->target->imports[slice->part];
-		return CW_OK;
-	}
-	cw__remote_unpin(request->target);
-	return CW_ERR_CANCELED; /* our own region went: no other way helps */
-}
-
-static void slice_unpin(struct cw__slice *slice)
-{
-	cw__region_unpin(slice->request->region, slice->pin);
-	/* The slice may outlive the request's interest in this target, but holds it until here. */
-	cw__remote_unpin(cw__container(slice->base.remote, struct cw__remote, view));
-}
 
 /* -------------------------------------------------------------------------------------------- the end */
 
@@ -204,7 +19,7 @@ static void request_end(struct cw__request *request)
 	int status = request->failure;
 
 	while (!cw__list_empty(&request->again))
-		slice_give(request->segment->loop, cw__container(request->again.next, struct cw__slice, node));
+		cw__slice_give(request->segment->loop, cw__container(request->again.next, struct cw__slice, node));
 	cw__list_remove(&request->node);
 	cw__list_remove(&request->active_node);
 	if (request->target)
@@ -475,7 +290,7 @@ static void slice_failed(struct cw__slice *slice, int status, enum cw_remote_sta
 			enqueue(request);
 		return;
 	}
-	slice_give(segment->loop, slice);
+	cw__slice_give(segment->loop, slice);
 	cw__request_stop(request, status);
 }
 
@@ -488,7 +303,7 @@ void cw__slice_done(struct cw_slice *base, int status, enum cw_remote_state remo
 	struct cw__rail *rail = &segment->lanes[slice->part].rails[base->rail];
 	int path_failed = status && (cw_status_scope(status) == CW_SCOPE_PATH || cw_status_scope(status) == CW_SCOPE_PEER);
 
-	slice_unpin(slice);
+	cw__slice_unpin(slice);
 	request->inflight--;
 	if (slice->posted) {
 		uint64_t took = cw__now() - slice->posted_at;
@@ -504,7 +319,7 @@ void cw__slice_done(struct cw_slice *base, int status, enum cw_remote_state remo
 	if (!status) {
 		rail->failures = 0;
 		request->done += base->length;
-		slice_give(loop, slice);
+		cw__slice_give(loop, slice);
 		end_if_quiet(request);
 	} else {
 		if (path_failed)
@@ -559,18 +374,18 @@ static struct cw__slice *cut_again(struct cw__request *request, unsigned rail_nu
 	unsigned attempt = slice->base.attempt;
 
 	if (slice->base.length > limit) {
-		struct cw__slice *rest = slice, *first = slice_take(loop);
+		struct cw__slice *rest = slice, *first = cw__slice_take(loop);
 
 		if (!first) {
 			loop->starved = 1;
 			return NULL;
 		}
-		slice_fill(first, request, rail_number, rest->offset, limit);
+		cw__slice_fill(first, request, rail_number, rest->offset, limit);
 		rest->offset += limit;
 		rest->base.length -= limit;
 		slice = first;
 	} else {
-		slice_fill(slice, request, rail_number, slice->offset, slice->base.length);
+		cw__slice_fill(slice, request, rail_number, slice->offset, slice->base.length);
 	}
 	cw__list_remove(&slice->node);
 	slice->base.attempt = attempt;
@@ -586,18 +401,18 @@ static struct cw__slice *cut(struct cw__request *request, unsigned rail_number)
 	struct cw__slice *slice;
 
 	if (!cw__list_empty(&request->again))
-		return cut_again(request, rail_number, limit_by_pieces(request, limit, info->max_pieces));
+		return cut_again(request, rail_number, cw__slice_limit(request, limit, info->max_pieces));
 	if (!length)
 		return NULL;
-	slice = slice_take(loop);
+	slice = cw__slice_take(loop);
 	if (!slice) {
 		loop->starved = 1;
 		return NULL;
 	}
 	if (length > limit)
 		length = limit;
-	length = limit_by_pieces(request, length, info->max_pieces);
-	slice_fill(slice, request, rail_number, request->next, length);
+	length = cw__slice_limit(request, length, info->max_pieces);
+	cw__slice_fill(slice, request, rail_number, request->next, length);
 	request->next += length;
 	return slice;
 }
@@ -633,7 +448,7 @@ static void post(struct cw__request *request, unsigned rail_number, struct cw__s
 		rail->inflight--;
 		rail->inflight_bytes -= slice->base.length;
 		slice->posted = CW__SLICE_OURS;
-		slice_unpin(slice);
+		cw__slice_unpin(slice);
 		request->inflight--;
 		cw__list_remove(&slice->node);
 		cw__list_push_back(&request->again, &slice->node);
@@ -660,7 +475,7 @@ static unsigned serve(struct cw__request *request, uint64_t now, unsigned reserv
 	while (count < GROUP && count < room &&
 	       (!rail->info.max_inflight_bytes || bytes < rail->info.max_inflight_bytes)) {
 		struct cw__slice *slice = cut(request, (unsigned)number);
-		int status = slice ? slice_pin(slice) : CW_OK;
+		int status = slice ? cw__slice_pin(slice) : CW_OK;
 
 		if (!slice)
 			break;
@@ -779,13 +594,13 @@ static int copy_range(struct cw__request *request, uint64_t offset, uint64_t len
 	struct cw__slice slice;
 	int status;
 
-	slice_fill(&slice, request, request->reach.rail_first, offset, length);
-	status = slice_pin(&slice);
+	cw__slice_fill(&slice, request, request->reach.rail_first, offset, length);
+	status = cw__slice_pin(&slice);
 	if (status)
 		return status;
 	status = engine->parts[request->part].ops->copy(engine->parts[request->part].state,
 							segment->lanes[request->part].state, &slice.base);
-	slice_unpin(&slice);
+	cw__slice_unpin(&slice);
 	if (!status)
 		request->done += length;
 	return status;
@@ -814,13 +629,13 @@ static int copy_chunk(struct cw__request *request)
 	again->offset += length;
 	again->base.length -= length;
 	if (!again->base.length)
-		slice_give(request->segment->loop, again);
+		cw__slice_give(request->segment->loop, again);
 	return CW_OK;
 }
 
 static void copy_failed(struct cw__request *request, int status)
 {
-	if (status == CW_ERR_CANCELED) { /* slice_pin(): our own region */
+	if (status == CW_ERR_CANCELED) { /* cw__slice_pin(): our own region */
 		cw__request_stop(request, CW_ERR_STALE_REGION);
 		return;
 	}
