@@ -191,8 +191,9 @@ static void resolved(struct cw__remote *remote, int status)
 		int mine = request->remote.space == remote->view.space && request->remote_from >= remote->want_from &&
 			   request->remote_to <= remote->want_to;
 
-		if (status && mine) {
-			cw__request_stop(request, status);
+		if (status && mine) { /* what was found before and is not there any more went away */
+			cw__request_stop(request, status == CW_ERR_NOT_REGISTERED && request->refreshed ?
+							  CW_ERR_STALE_REGION : status);
 			continue;
 		}
 		cw__remote_put(request->target);

@@ -364,9 +364,11 @@ void cw__request_begin(struct cw__request *request)
 		enqueue(request);
 		break;
 	default: /* it could not even be asked, or went since it was found */
-		if (request->target->failure || !refresh(request))
-			cw__request_stop(request, request->target->failure ? request->target->failure :
-									     CW_ERR_STALE_REGION);
+		status = request->target->failure;
+		if (status == CW_ERR_NOT_REGISTERED && request->refreshed)
+			status = CW_ERR_STALE_REGION;
+		if (status || !refresh(request))
+			cw__request_stop(request, status ? status : CW_ERR_STALE_REGION);
 		break;
 	}
 }
