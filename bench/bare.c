@@ -6,7 +6,8 @@
  *
  *     bare tcp-write|tcp-read|memcpy BLOCK PIECES SECONDS
  *
- * moves BLOCK bytes in PIECES equal pieces that do not touch each other, again and again, spinning, and prints one line of JSON.
+ * moves BLOCK bytes in PIECES equal pieces that do not touch each other, again and again, spinning, and prints one line
+ * of JSON.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -74,8 +75,8 @@ static void move(int fd, struct iovec *pieces, size_t count, int sending)
 {
 	while (count) {
 		struct msghdr message = { .msg_iov = pieces, .msg_iovlen = count };
-		ssize_t moved = sending ? sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) :
-					  recvmsg(fd, &message, MSG_DONTWAIT);
+		ssize_t moved = sending ? sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT)
+					: recvmsg(fd, &message, MSG_DONTWAIT);
 		size_t left;
 
 		if (moved == 0)
@@ -178,7 +179,8 @@ static void measure(const struct work *work, int fd, unsigned char *near, unsign
 	}
 	qsort(samples, n, sizeof(*samples), compare);
 	printf("{\"gigabytes_per_second\": %.3f, \"p50_us\": %.2f, \"p99_us\": %.2f}\n",
-	       (double)n * (double)work->block / (double)(at - begin), samples[n / 2] / 1e3, samples[n * 99 / 100] / 1e3);
+	       (double)n * (double)work->block / (double)(at - begin), samples[n / 2] / 1e3,
+	       samples[n * 99 / 100] / 1e3);
 	free(samples);
 }
 
@@ -193,7 +195,8 @@ int main(int argc, char **argv)
 		work = (struct work){ argv[1], strtoul(argv[2], NULL, 10), strtoul(argv[3], NULL, 10),
 				      strtod(argv[4], NULL) };
 	}
-	if (argc != 5 || (strcmp(work.name, "tcp-write") && strcmp(work.name, "tcp-read") && strcmp(work.name, "memcpy")) ||
+	if (argc != 5 ||
+	    (strcmp(work.name, "tcp-write") && strcmp(work.name, "tcp-read") && strcmp(work.name, "memcpy")) ||
 	    !work.pieces || work.pieces > PIECES_MAX || !work.block || work.block > BUFFER / 2 || work.seconds <= 0) {
 		fprintf(stderr, "usage: bare tcp-write|tcp-read|memcpy BLOCK PIECES SECONDS\n");
 		return 2;

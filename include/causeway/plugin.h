@@ -45,7 +45,7 @@ struct cw_timer {
 	uint64_t at; /* CLOCK_MONOTONIC ns */
 	/* On the loop. May set the timer again or free it. */
 	void (*fire)(struct cw_timer *timer);
-	size_t heap_slot; /* not 0 = set */
+	size_t heap_slot;                         /* not 0 = set */
 	struct cw_timer *child, *next, *previous; /* the loop's */
 };
 
@@ -65,9 +65,9 @@ struct cw_region_view {
 	uint32_t access; /* enum cw_access */
 	enum cw_memory_kind kind;
 	int device, numa_node;
-	int share_fd;           /* sealed memfd that backs it, or -1; borrowed */
-	uint64_t share_offset;  /* of address in share_fd */
-	uint64_t share_length;  /* of the whole memfd */
+	int share_fd;          /* sealed memfd that backs it, or -1; borrowed */
+	uint64_t share_offset; /* of address in share_fd */
+	uint64_t share_length; /* of the whole memfd */
 };
 
 /* A region of a peer, as resolved. Borrowed from the core for as long as it is imported. */
@@ -90,7 +90,7 @@ struct cw_peer {
 	uint16_t classic_port;      /* tcp_data_port */
 	unsigned classic_version;   /* tcp_proto_version, 1 when absent */
 	int same_host, same_process;
-	uint32_t pid;               /* of the peer when same_host, else 0 */
+	uint32_t pid; /* of the peer when same_host, else 0 */
 };
 
 /* One contiguous run on both sides. */
@@ -101,23 +101,23 @@ struct cw_piece {
 };
 
 /*
- * What one rail carries at once. Filled by the core; the transport reads it and owns `scratch` and `link` between post (or copy)
- * and slice_done. Its pieces come from host->slice_pieces().
+ * What one rail carries at once. Filled by the core; the transport reads it and owns `scratch` and `link` between post
+ * (or copy) and slice_done. Its pieces come from host->slice_pieces().
  */
 struct cw_slice {
-	uint64_t id;      /* unique in this engine's life */
-	uint64_t length;  /* bytes, > 0 */
+	uint64_t id;        /* unique in this engine's life */
+	uint64_t length;    /* bytes, > 0 */
 	uint64_t not_after; /* CLOCK_MONOTONIC of this process: nothing may land later */
-	uint32_t attempt; /* 1, 2, ... */
+	uint32_t attempt;   /* 1, 2, ... */
 	uint16_t rail;
-	uint8_t op;       /* enum cw_op */
-	uint8_t delivery; /* enum cw_delivery */
-	uint32_t flags;   /* CW_SLICE_* */
+	uint8_t op;           /* enum cw_op */
+	uint8_t delivery;     /* enum cw_delivery */
+	uint32_t flags;       /* CW_SLICE_* */
 	uint32_t piece_limit; /* slice_pieces() gives at most so many for the whole slice */
 	const struct cw_region_view *local;
 	void *attachment; /* this transport's, for local; may be NULL */
 	const struct cw_remote_view *remote;
-	void *import;     /* this transport's, for remote; may be NULL */
+	void *import; /* this transport's, for remote; may be NULL */
 	struct cw_slice *link;
 	uint64_t scratch[6];
 };
@@ -150,7 +150,8 @@ struct cw_revocation;
 struct cw_import;
 struct cw_conversation;
 
-/* What the core offers to parts. Every function takes the host it was opened with; any thread unless it says otherwise. */
+/* What the core offers to parts. Every function takes the host it was opened with; any thread unless it says otherwise.
+ */
 struct cw_host_ops {
 	uint32_t abi;
 
@@ -160,10 +161,11 @@ struct cw_host_ops {
 		__attribute__((format(printf, 3, 4)))
 #endif
 		;
-	/* The value of a setting as text / number (sizes and booleans too); NULL / fallback when there is none. Borrowed. */
+	/* The value of a setting as text / number (sizes and booleans too); NULL / fallback when there is none.
+	 * Borrowed. */
 	const char *(*setting)(struct cw_host *host, const char *key);
 	uint64_t (*setting_number)(struct cw_host *host, const char *key, uint64_t fallback);
-	uint64_t (*now)(void); /* CLOCK_MONOTONIC ns */
+	uint64_t (*now)(void);                                  /* CLOCK_MONOTONIC ns */
 	const unsigned char *(*instance)(struct cw_host *host); /* this engine's 16 bytes */
 	const char *(*engine_name)(struct cw_host *host);
 
@@ -179,11 +181,13 @@ struct cw_host_ops {
 	/* Any thread: runs task once on the loop, soon. */
 	void (*task_post)(struct cw_loop *loop, struct cw_task *task);
 
-	/* Initiator: the pieces of a slice from byte offset on, at most max; neighbours contiguous on both sides are one.
-	 * Returns how many; their lengths add up to the rest of the slice when fewer than max are returned. */
-	unsigned (*slice_pieces)(const struct cw_slice *slice, uint64_t offset, struct cw_piece *pieces_out, unsigned max);
-	/* On the peer's loop: the end of a posted slice, exactly once, when the transport will not touch its local memory again.
-	 * remote: what can be said about the target's memory if status is not CW_OK. The slice belongs to the core afterwards. */
+	/* Initiator: the pieces of a slice from byte offset on, at most max; neighbours contiguous on both sides are
+	 * one. Returns how many; their lengths add up to the rest of the slice when fewer than max are returned. */
+	unsigned (*slice_pieces)(const struct cw_slice *slice, uint64_t offset, struct cw_piece *pieces_out,
+				 unsigned max);
+	/* On the peer's loop: the end of a posted slice, exactly once, when the transport will not touch its local
+	 * memory again. remote: what can be said about the target's memory if status is not CW_OK. The slice belongs to
+	 * the core afterwards. */
 	void (*slice_done)(struct cw_slice *slice, int status, enum cw_remote_state remote);
 	/* On the peer's loop: after post() took fewer than offered, room appeared. */
 	void (*rail_ready)(struct cw_host *host, struct cw_peer *peer, unsigned rail);
@@ -193,13 +197,14 @@ struct cw_host_ops {
 	void (*peer_failed)(struct cw_host *host, struct cw_peer *peer, int status, const char *text);
 	/* Ends an import that returned ERR_AGAIN. On the peer's loop. */
 	void (*import_done)(struct cw_import *token, int status, void *import);
-	/* A granted region went away at its owner: core stops using it; done(arg) runs when no copy uses it any more (possibly
-	 * before the call returns), on the peer's loop. */
+	/* A granted region went away at its owner: core stops using it; done(arg) runs when no copy uses it any more
+	 * (possibly before the call returns), on the peer's loop. */
 	void (*import_revoked)(struct cw_host *host, struct cw_peer *peer, uint64_t region_id, void (*done)(void *arg),
 			       void *arg);
 
-	/* Target: checks a claim against regions, bounds, rights, key and generation. Errors: NOT_REGISTERED, STALE_REGION, ACCESS,
-	 * INVALID (wrap, length 0). access_check only checks and counts a refusal; begin also pins. */
+	/* Target: checks a claim against regions, bounds, rights, key and generation. Errors: NOT_REGISTERED,
+	 * STALE_REGION, ACCESS, INVALID (wrap, length 0). access_check only checks and counts a refusal; begin also
+	 * pins. */
 	int (*access_check)(struct cw_host *host, const struct cw_claim *claim);
 	int (*access_begin)(struct cw_host *host, const struct cw_claim *claim, struct cw_grant *grant_out);
 	/* moved: bytes that were really read or written, for the statistics. */
@@ -213,22 +218,22 @@ struct cw_host_ops {
 	/* Counts a malformed frame of a peer. */
 	void (*protocol_error)(struct cw_host *host, const char *who, const char *what);
 
-	/* Sends bytes to the same transport of the peer over the control connection; answered(arg, status, reply) runs once on the
-	 * peer's loop. Required of transports that need a handshake. */
+	/* Sends bytes to the same transport of the peer over the control connection; answered(arg, status, reply) runs
+	 * once on the peer's loop. Required of transports that need a handshake. */
 	int (*message)(struct cw_host *host, struct cw_peer *peer, const void *data, size_t length,
 		       void (*answered)(void *arg, int status, const void *reply, size_t reply_length), void *arg);
 
 	int (*blob_append)(struct cw_blob *blob, const void *data, size_t length); /* ERR_NO_MEMORY */
 	void (*blob_free)(struct cw_blob *blob);
 
-	/* For a part that wraps another one, from its open(): the table of a transport of the tree, NULL when there is none of that
-	 * name. What peers send to that transport comes to this part where the transport itself is not on, and this part's messages
-	 * go out under that name. The wrapper opens it with a host of its own, see below. */
+	/* For a part that wraps another one, from its open(): the table of a transport of the tree, NULL when there is
+	 * none of that name. What peers send to that transport comes to this part where the transport itself is not on,
+	 * and this part's messages go out under that name. The wrapper opens it with a host of its own, see below. */
 	const struct cw_transport_ops *(*wrap)(struct cw_host *host, const char *name);
 };
 
-/* The engine as one part sees it. A part that wraps another one gives that one a host whose ops are a copy with some replaced and
- * whose `real` is that of its own host: the services of the core accept either. */
+/* The engine as one part sees it. A part that wraps another one gives that one a host whose ops are a copy with some
+ * replaced and whose `real` is that of its own host: the services of the core accept either. */
 struct cw_host {
 	const struct cw_host_ops *ops;
 	struct cw_host *real; /* the one that the core made */
@@ -247,12 +252,12 @@ enum cw_rail_flags { CW_RAIL_SYNC = 1 /* slices go through copy(), not post() */
 
 struct cw_rail_info {
 	uint32_t flags;
-	uint32_t max_pieces;          /* in one slice; 0 = any */
-	uint64_t max_slice;           /* bytes in one slice */
-	uint32_t max_inflight;        /* slices posted at once */
+	uint32_t max_pieces;   /* in one slice; 0 = any */
+	uint64_t max_slice;    /* bytes in one slice */
+	uint32_t max_inflight; /* slices posted at once */
 	uint64_t max_inflight_bytes;
-	double bytes_per_second;      /* first estimate; measured later */
-	uint32_t resource;            /* rails that share hardware share this number */
+	double bytes_per_second; /* first estimate; measured later */
+	uint32_t resource;       /* rails that share hardware share this number */
 };
 
 struct cw_reach_query {
@@ -267,77 +272,86 @@ struct cw_reach {
 	uint32_t cost;       /* lower is better: about ns per 64 KiB */
 	uint32_t rail_first; /* the rails of this peer that serve the pair */
 	uint32_t rail_count;
-	const char *checks;  /* static text: who checks the access, and what */
-	const char *why;     /* static text: how it goes */
+	const char *checks; /* static text: who checks the access, and what */
+	const char *why;    /* static text: how it goes */
 };
 
 struct cw_transport_ops {
 	uint32_t abi;     /* CW_PLUGIN_ABI */
 	const char *name; /* lower case, digits, '_' */
 	const char *summary;
-	uint32_t flags;   /* enum cw_transport_flags */
+	uint32_t flags; /* enum cw_transport_flags */
 
-	/* Starts the transport for one engine. Caller's thread, no lock. On failure *why_out gets one line (static or thread-local)
-	 * saying what is missing and what to do; the engine goes on without it. Required. */
+	/* Starts the transport for one engine. Caller's thread, no lock. On failure *why_out gets one line (static or
+	 * thread-local) saying what is missing and what to do; the engine goes on without it. Required. */
 	int (*open)(struct cw_host *host, void **transport_out, const char **why_out);
 	/* All peers and attachments are gone. Caller's thread, no lock. Required. */
 	void (*close)(void *transport);
 
-	/* Appends what peers need to know (at most 4 KiB); they get it in peer_open. Caller's thread. Optional (NULL = nothing). */
+	/* Appends what peers need to know (at most 4 KiB); they get it in peer_open. Caller's thread. Optional (NULL =
+	 * nothing). */
 	int (*describe)(void *transport, struct cw_blob *out);
 
-	/* A region was registered. Any thread, no lock; may take long. CW_OK with *attachment_out, or a status: the region is then
-	 * not carried by this transport. Optional (NULL = no preparation is needed). */
+	/* A region was registered. Any thread, no lock; may take long. CW_OK with *attachment_out, or a status: the
+	 * region is then not carried by this transport. Optional (NULL = no preparation is needed). */
 	int (*attach)(void *transport, const struct cw_region_view *region, void **attachment_out);
 	/* After revoke. Required with attach. */
 	void (*detach)(void *transport, void *attachment);
 	/* Appends what a peer needs to import the region (at most 4 KiB). Any thread. Optional. */
-	int (*export_region)(void *transport, const struct cw_region_view *region, void *attachment, struct cw_blob *out);
-	/* Takes back what peers were given for [address, address + length) of the region. CW_OK: nobody can touch it now; ERR_AGAIN:
-	 * host->revoke_done(token) follows. May be called again for the same range. Any thread, no lock. Optional. */
+	int (*export_region)(void *transport, const struct cw_region_view *region, void *attachment,
+			     struct cw_blob *out);
+	/* Takes back what peers were given for [address, address + length) of the region. CW_OK: nobody can touch it
+	 * now; ERR_AGAIN: host->revoke_done(token) follows. May be called again for the same range. Any thread, no
+	 * lock. Optional. */
 	int (*revoke)(void *transport, const struct cw_region_view *region, void *attachment, uint64_t address,
 		      uint64_t length, struct cw_revocation *token);
 
-	/* A segment was opened and its peer has this transport (or the peer is classic and the CLASSIC flag is set; description is empty
-	 * then). On the peer's loop; connects in the background. Required. */
-	int (*peer_open)(void *transport, struct cw_peer *peer, const void *description, size_t length, void **peer_out);
+	/* A segment was opened and its peer has this transport (or the peer is classic and the CLASSIC flag is set;
+	 * description is empty then). On the peer's loop; connects in the background. Required. */
+	int (*peer_open)(void *transport, struct cw_peer *peer, const void *description, size_t length,
+			 void **peer_out);
 	/* Ends every slice still posted (slice_done) before it returns. On the loop. Required. */
 	void (*peer_close)(void *transport, void *peer);
-	/* The control connection found the peer dead (ERR_PEER_DOWN) or restarted: end its slices soon. On the loop. Required. */
+	/* The control connection found the peer dead (ERR_PEER_DOWN) or restarted: end its slices soon. On the loop.
+	 * Required. */
 	void (*peer_lost)(void *transport, void *peer, int status);
 	/* The peer's rails, at most max; constant for the life of the peer. Returns how many. Required. */
 	unsigned (*rails)(void *transport, void *peer, struct cw_rail_info *rails_out, unsigned max);
 
-	/* A region of the peer was resolved; blob is what its export_region gave. CW_OK, ERR_AGAIN (import_done(token) follows) or a status.
-	 * On the loop. Optional (NULL = nothing to import). */
+	/* A region of the peer was resolved; blob is what its export_region gave. CW_OK, ERR_AGAIN (import_done(token)
+	 * follows) or a status. On the loop. Optional (NULL = nothing to import). */
 	int (*import_region)(void *transport, void *peer, const struct cw_remote_view *remote, const void *blob,
 			     size_t length, struct cw_import *token, void **import_out);
 	/* No slice uses it any more. On the loop. Required with import_region. */
 	void (*import_close)(void *transport, void *peer, void *import);
 
-	/* Can this pair be carried? CW_OK and *reach_out, or a status with reach_out->why set to a static line. Any thread. Required. */
+	/* Can this pair be carried? CW_OK and *reach_out, or a status with reach_out->why set to a static line. Any
+	 * thread. Required. */
 	int (*reach)(void *transport, void *peer, const struct cw_reach_query *query, struct cw_reach *reach_out);
 
-	/* Takes the first slices of count, returns how many; the rest stays with the core until rail_ready(). Never blocks. On the loop.
-	 * slice_done() may be called before post returns. Required unless every rail is CW_RAIL_SYNC. */
+	/* Takes the first slices of count, returns how many; the rest stays with the core until rail_ready(). Never
+	 * blocks. On the loop. slice_done() may be called before post returns. Required unless every rail is
+	 * CW_RAIL_SYNC. */
 	unsigned (*post)(void *transport, void *peer, unsigned rail, struct cw_slice **slices, unsigned count);
-	/* Moves a slice of at most CW_CHUNK_MAX bytes now. Any thread, several at once, no lock. Returns its status; remote memory is quiet
-	 * on return. Required for CW_RAIL_SYNC rails. */
+	/* Moves a slice of at most CW_CHUNK_MAX bytes now. Any thread, several at once, no lock. Returns its status;
+	 * remote memory is quiet on return. Required for CW_RAIL_SYNC rails. */
 	int (*copy)(void *transport, void *peer, struct cw_slice *slice);
-	/* Please end this posted slice soon: slice_done() with CW_ERR_CANCELED or whatever it became. On the loop. Required with post. */
+	/* Please end this posted slice soon: slice_done() with CW_ERR_CANCELED or whatever it became. On the loop.
+	 * Required with post. */
 	void (*cancel)(void *transport, void *peer, struct cw_slice *slice);
 
-	/* A message of the same transport of a peer (instance: 16 bytes); the reply is appended. On a loop. Optional. */
+	/* A message of the same transport of a peer (instance: 16 bytes); the reply is appended. On a loop. Optional.
+	 */
 	int (*message)(void *transport, const unsigned char *instance, const void *data, size_t length,
 		       struct cw_blob *reply);
-	/* A connection that began with this transport's hello magic ("CWDATA"); first: the bytes already read. The transport owns fd from
-	 * now on. On loop. Optional. */
+	/* A connection that began with this transport's hello magic ("CWDATA"); first: the bytes already read. The
+	 * transport owns fd from now on. On loop. Optional. */
 	void (*accept)(void *transport, struct cw_loop *loop, int fd, const void *first, size_t length);
 
 	/* For transports without descriptors: reap completions, returns how many. On each loop. Optional. */
 	unsigned (*progress)(void *transport, struct cw_loop *loop);
-	/* Before a loop sleeps: ERR_BUSY = call progress again now; else *poll_in_ns_out = when to call it next (CW_FOREVER = an io tells).
-	 * Optional, with progress. */
+	/* Before a loop sleeps: ERR_BUSY = call progress again now; else *poll_in_ns_out = when to call it next
+	 * (CW_FOREVER = an io tells). Optional, with progress. */
 	int (*arm)(void *transport, struct cw_loop *loop, uint64_t *poll_in_ns_out);
 };
 
@@ -345,9 +359,9 @@ struct cw_transport_ops {
 
 struct cw_memory_info {
 	enum cw_memory_kind kind;
-	int device;    /* -1 for host */
-	int numa_node; /* of the first page, -1 unknown */
-	int mixed_nodes; /* 1 = pages on several nodes */
+	int device;                                  /* -1 for host */
+	int numa_node;                               /* of the first page, -1 unknown */
+	int mixed_nodes;                             /* 1 = pages on several nodes */
 	uint64_t allocation_base, allocation_length; /* 0 unknown */
 	uint64_t page_size;
 	char location[32];
@@ -368,13 +382,14 @@ struct cw_platform_ops {
 	/* As for transports. Required. */
 	int (*open)(struct cw_host *host, void **platform_out, const char **why_out);
 	void (*close)(void *platform);
-	/* CW_OK and *info_out when this memory is the platform's; ERR_NOT_FOUND when not; other errors: it is, but broken (not mapped).
-	 * Any thread; called at registration only. Required. */
+	/* CW_OK and *info_out when this memory is the platform's; ERR_NOT_FOUND when not; other errors: it is, but
+	 * broken (not mapped). Any thread; called at registration only. Required. */
 	int (*claim)(void *platform, const void *address, size_t length, struct cw_memory_info *info_out);
-	/* Does a location string of a caller name this platform? CW_OK: and it agrees with info (NULL = only the syntax); ERR_NOT_FOUND: not
-	 * ours; ERR_LOCATION: contradicts. Required. */
+	/* Does a location string of a caller name this platform? CW_OK: and it agrees with info (NULL = only the
+	 * syntax); ERR_NOT_FOUND: not ours; ERR_LOCATION: contradicts. Required. */
 	int (*location)(void *platform, const char *location, const struct cw_memory_info *info);
-	/* Optional, all three: allocation of engine-owned memory. options->location was accepted by location(). Any thread. */
+	/* Optional, all three: allocation of engine-owned memory. options->location was accepted by location(). Any
+	 * thread. */
 	int (*query)(void *platform, const struct cw_memory_options *options, struct cw_memory_capabilities *out);
 	int (*allocate)(void *platform, size_t length, const struct cw_memory_options *options,
 			struct cw_allocation *allocation_out);
@@ -390,7 +405,8 @@ struct cw_metadata_ops {
 	const char *summary;
 	int (*open)(struct cw_host *host, const char *url, void **store_out, const char **why_out); /* Required. */
 	void (*close)(void *store);                                                                 /* Required. */
-	/* Appends "address:port" lines, best first, for a segment name. May block up to timeout. Caller's thread. Required. */
+	/* Appends "address:port" lines, best first, for a segment name. May block up to timeout. Caller's thread.
+	 * Required. */
 	int (*get)(void *store, const char *name, uint64_t timeout, struct cw_blob *addresses_out);
 	/* Publishes / removes this engine's descriptor. Optional (NULL = nothing to publish). */
 	int (*put)(void *store, const char *name, const void *descriptor, size_t length);

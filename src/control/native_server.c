@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The target's side of native connections: the hello is checked; a data connection is then handed to its transport, a
- * control connection is welcomed and its requests are answered in the order they came. docs/protocol.md, "Control frames".
+ * control connection is welcomed and its requests are answered in the order they came. docs/protocol.md, "Control
+ * frames".
  */
 #include <control/control.h>
 #include <errno.h>

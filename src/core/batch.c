@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The life of a batch: prerequisites, start, deadline and cancellation, and the one terminal state. Its acceptance is in
- * batch_accept.c, what happens to a single request in schedule.c, notifications that follow the data in notify.c.
+ * The life of a batch: prerequisites, start, deadline and cancellation, and the one terminal state. Its acceptance is
+ * in batch_accept.c, what happens to a single request in schedule.c, notifications that follow the data in notify.c.
  */
 #include <core/core.h>
 #include <stdio.h>
@@ -56,8 +56,7 @@ void cw__dependents_release(struct cw__list *dependents, int ok)
 	static _Thread_local struct cw__list *releasing;
 	struct cw__list queue, *node;
 
-	cw__list_each(each, dependents)
-		cw__container(each, struct cw__dependency, node)->ok = ok;
+	cw__list_each(each, dependents) cw__container(each, struct cw__dependency, node)->ok = ok;
 	if (releasing) {
 		cw__list_splice(releasing, dependents);
 		return;
@@ -139,8 +138,8 @@ static void publish(struct cw_batch *batch)
 	cw__list_splice(&dependents, &batch->dependents);
 	pthread_mutex_unlock(&batch->lock);
 	count_end(batch, state);
-	before = batch->queue ? cw__queue_push_end(batch->queue, batch, (uint32_t)state | CW__BATCH_TERMINAL) :
-				atomic_exchange_explicit(&batch->word, (uint32_t)state | CW__BATCH_TERMINAL,
+	before = batch->queue ? cw__queue_push_end(batch->queue, batch, (uint32_t)state | CW__BATCH_TERMINAL)
+			      : atomic_exchange_explicit(&batch->word, (uint32_t)state | CW__BATCH_TERMINAL,
 							 memory_order_seq_cst);
 	cw__loop_signal(batch->loop, &batch->word, before);
 	if (atomic_load_explicit(&batch->timer_used, memory_order_relaxed))
@@ -217,7 +216,8 @@ static void requests_ended(struct cw_batch *batch)
 
 static const char *way_of(const struct cw__request *request)
 {
-	return request->have_path || request->done ? request->batch->engine->parts[request->part].ops->name : "no path yet";
+	return request->have_path || request->done ? request->batch->engine->parts[request->part].ops->name
+						   : "no path yet";
 }
 
 void cw__batch_request_ended(struct cw__request *request)
@@ -482,8 +482,8 @@ static void depend(struct cw_batch *batch, const struct cw_batch_options *option
 		cw__list_init(&dependency->node);
 		atomic_fetch_add_explicit(&batch->refs, 1, memory_order_relaxed);
 		atomic_fetch_add_explicit(&batch->prerequisites, 1, memory_order_relaxed);
-		waits = i < options->after_count ? depend_on_batch(dependency, options->after[i]) :
-						   depend_on_counter(dependency, options->counter);
+		waits = i < options->after_count ? depend_on_batch(dependency, options->after[i])
+						 : depend_on_counter(dependency, options->counter);
 		if (waits != 1)
 			prerequisite_came(batch, waits == 0);
 	}
@@ -519,8 +519,8 @@ int cw_batch_submit(struct cw_engine *engine, const struct cw_request *requests,
 		return status;
 	batch->timer.fire = timer_fired;
 	batch->loop = count ? batch->requests[0].segment->loop : cw__loop_choose(engine);
-	batch->deadline = options->deadline_ns ? options->deadline_ns :
-			  batch->submitted + 30 * CW__SECOND + (batch->bytes >> 30) * CW__SECOND;
+	batch->deadline = options->deadline_ns ? options->deadline_ns
+					       : batch->submitted + 30 * CW__SECOND + (batch->bytes >> 30) * CW__SECOND;
 	enlist(batch);
 	*batch_out = batch;
 	if (batch->dependency_count) {
@@ -546,7 +546,8 @@ int cw_batch_wait(struct cw_batch *batch, uint64_t timeout)
 		return CW_OK;
 	if (!batch->engine)
 		return cw__fail(CW_ERR_CLOSED, "the engine of this batch is closed");
-	return cw__loop_wait(batch->loop, &batch->word, CW__BATCH_TERMINAL, timeout ? cw__after(cw__now(), timeout) : 0);
+	return cw__loop_wait(batch->loop, &batch->word, CW__BATCH_TERMINAL,
+			     timeout ? cw__after(cw__now(), timeout) : 0);
 }
 
 enum cw_batch_state cw_batch_poll(const struct cw_batch *batch)

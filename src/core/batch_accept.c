@@ -153,18 +153,19 @@ static int accept_request(struct cw_batch *batch, size_t number, const struct cw
 		wrong = bounds(&request->local, &request->local_from, &request->local_to);
 	if (!wrong)
 		wrong = bounds(&request->remote, &request->remote_from, &request->remote_to);
-	if (!wrong && (__builtin_mul_overflow(request->local.page_size, request->local.count, &length) ||
-		       __builtin_mul_overflow(request->remote.page_size, request->remote.count, &other) ||
-		       length != other))
+	if (!wrong &&
+	    (__builtin_mul_overflow(request->local.page_size, request->local.count, &length) ||
+	     __builtin_mul_overflow(request->remote.page_size, request->remote.count, &other) || length != other))
 		wrong = "its two sides differ in length";
 	if (wrong)
 		return cw__fail(CW_ERR_INVALID, "request %zu: %s", number, wrong);
 	request->region = cw__region_lookup(engine, request->local_from, request->local_to - request->local_from,
 					    &request->region_id);
 	if (!request->region)
-		return cw__fail(CW_ERR_NOT_REGISTERED, "request %zu: local 0x%llx to 0x%llx is not inside a registered "
-				"region; register it first", number, (unsigned long long)request->local_from,
-				(unsigned long long)request->local_to);
+		return cw__fail(CW_ERR_NOT_REGISTERED,
+				"request %zu: local 0x%llx to 0x%llx is not inside a registered "
+				"region; register it first",
+				number, (unsigned long long)request->local_from, (unsigned long long)request->local_to);
 	request->batch = batch;
 	request->segment = given->segment;
 	request->length = length;
@@ -294,7 +295,8 @@ static int check_options(struct cw_engine *engine, const struct cw_batch_options
 		return cw__fail(CW_ERR_INVALID, "batch options: a queue or counter of another engine");
 	for (size_t i = 0; i < options->after_count; i++)
 		if (!options->after[i] || options->after[i]->engine != engine)
-			return cw__fail(CW_ERR_INVALID, "batch options: prerequisite %zu is not a batch of this engine", i);
+			return cw__fail(CW_ERR_INVALID, "batch options: prerequisite %zu is not a batch of this engine",
+					i);
 	return CW_OK;
 }
 

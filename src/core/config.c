@@ -20,7 +20,8 @@ struct row {
 };
 
 static const struct row rows[] = {
-#define CW_SETTING(key, type, fallback, minimum, maximum, help) { key, CW__SETTING_##type, fallback, minimum, maximum, help },
+#define CW_SETTING(key, type, fallback, minimum, maximum, help)                                                        \
+	{ key, CW__SETTING_##type, fallback, minimum, maximum, help },
 #include <core/settings.def>
 #undef CW_SETTING
 };
@@ -291,8 +292,8 @@ static int load_file(struct cw__config *config, const char *path)
 	}
 	if (!root || json_object_get_type(root) != json_type_object)
 		cw__fail(CW_ERR_CONFIG, "configuration file %s: %s", path,
-			 tokener && !root ? json_tokener_error_desc(json_tokener_get_error(tokener)) :
-					    "must be one JSON object");
+			 tokener && !root ? json_tokener_error_desc(json_tokener_get_error(tokener))
+					  : "must be one JSON object");
 	else
 		status = load_object(config, root, "");
 	json_object_put(root);

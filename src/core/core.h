@@ -18,22 +18,16 @@
 #include <util/clock.h>
 #include <util/list.h>
 
-#define CW__PARTS_MAX 16       /* transports, and platforms, in one engine */
-#define CW__RAILS_MAX 64       /* of one transport to one peer */
+#define CW__PARTS_MAX 16 /* transports, and platforms, in one engine */
+#define CW__RAILS_MAX 64 /* of one transport to one peer */
 #define CW__LOOPS_MAX 64
 #define CW__CLASSES 3
-#define CW__REVOKED_MAX 64     /* partial revocations of one region */
+#define CW__REVOKED_MAX 64             /* partial revocations of one region */
 #define CW__INLINE_BYTES (256u * 1024) /* copied by cw_batch_submit() itself */
 
 /* ------------------------------------------------------------------------------------------- settings */
 
-enum cw__setting_type {
-	CW__SETTING_TEXT,
-	CW__SETTING_NUMBER,
-	CW__SETTING_BYTES,
-	CW__SETTING_BOOL,
-	CW__SETTING_MS
-};
+enum cw__setting_type { CW__SETTING_TEXT, CW__SETTING_NUMBER, CW__SETTING_BYTES, CW__SETTING_BOOL, CW__SETTING_MS };
 
 struct cw__setting {
 	char *text;      /* as given; owned */
@@ -85,29 +79,29 @@ struct cw_loop {
 	pthread_mutex_t lock;
 	int epoll_fd, wake_fd, timer_fd;
 	struct cw_io wake_io, timer_io;
-	struct cw_timer *timers;   /* the earliest; see timers.c */
-	uint64_t armed_at; /* what timer_fd is set to; CW_FOREVER = nothing */
+	struct cw_timer *timers; /* the earliest; see timers.c */
+	uint64_t armed_at;       /* what timer_fd is set to; CW_FOREVER = nothing */
 	struct epoll_event events[64];
 	int event_count, event_next;
-	struct cw__list segments;  /* cw_segment.loop_node */
-	struct cw__list busy;      /* cw_segment.busy_node: copies left to do */
+	struct cw__list segments; /* cw_segment.loop_node */
+	struct cw__list busy;     /* cw_segment.busy_node: copies left to do */
 	struct cw__list free_slices;
 	struct cw__list slabs;
-	struct cw__list ended;     /* cw_batch.ended_node: callbacks to run without the lock */
+	struct cw__list ended;           /* cw_batch.ended_node: callbacks to run without the lock */
 	_Atomic(struct cw_task *) inbox; /* any thread pushes, the driver takes all */
 	unsigned slice_count;
-	int starved;               /* a segment found no free slice */
-	_Atomic int sleeping;      /* somebody blocks in epoll_wait */
-	_Atomic int wake_pending;  /* wake_fd was written and not read yet */
-	_Atomic int scan_wanted;   /* some batch is ending or some region is revoked */
-	_Atomic unsigned drivers;  /* callers that wait and drive */
+	int starved;              /* a segment found no free slice */
+	_Atomic int sleeping;     /* somebody blocks in epoll_wait */
+	_Atomic int wake_pending; /* wake_fd was written and not read yet */
+	_Atomic int scan_wanted;  /* some batch is ending or some region is revoked */
+	_Atomic unsigned drivers; /* callers that wait and drive */
 	_Atomic uint32_t drive_epoch;
-	_Atomic int blocking_driver; /* one of them may block in epoll_wait */
-	_Atomic uint32_t park;     /* futex: not 0 = the progress thread is parked because a caller drives */
+	_Atomic int blocking_driver;    /* one of them may block in epoll_wait */
+	_Atomic uint32_t park;          /* futex: not 0 = the progress thread is parked because a caller drives */
 	_Atomic unsigned futex_waiters; /* callers that wait on a batch without driving */
 	pthread_t thread;
 	int has_thread;
-	unsigned spin_score;       /* of the progress thread: how often spinning paid lately */
+	unsigned spin_score; /* of the progress thread: how often spinning paid lately */
 };
 
 /* The loop whose lock this thread holds, or NULL. */
@@ -160,25 +154,25 @@ struct cw_region {
 	struct cw_region_view view;
 	struct cw_engine *engine;
 	uint32_t slot, generation;
-	_Atomic uint32_t state;   /* enum cw__region_state */
-	_Atomic uint32_t epoch;   /* which of the two pin counters new users take */
-	_Atomic int32_t pins[2];  /* chunks and slices that touch it now */
+	_Atomic uint32_t state;  /* enum cw__region_state */
+	_Atomic uint32_t epoch;  /* which of the two pin counters new users take */
+	_Atomic int32_t pins[2]; /* chunks and slices that touch it now */
 	_Atomic uint32_t revoked_count;
 	struct cw__range revoked[CW__REVOKED_MAX];
-	unsigned registrations;   /* engine->region_lock */
-	unsigned freeing;         /* engine->region_lock: an unregister is at work */
+	unsigned registrations; /* engine->region_lock */
+	unsigned freeing;       /* engine->region_lock: an unregister is at work */
 	struct cw_memory_info memory;
 	void *attachments[CW__PARTS_MAX]; /* by transport */
 	uint8_t attached[CW__PARTS_MAX];
 	struct cw_allocation allocation; /* address NULL when the memory is the caller's */
 	unsigned platform;
-	pthread_mutex_t revoke_lock;     /* one revocation at a time */
-	_Atomic uint32_t progress;       /* asynchronous registration: 0..100; futex on state */
-	int failure;                     /* why the registration failed */
+	pthread_mutex_t revoke_lock; /* one revocation at a time */
+	_Atomic uint32_t progress;   /* asynchronous registration: 0..100; futex on state */
+	int failure;                 /* why the registration failed */
 	char failure_text[200];
 	pthread_t worker;
 	int has_worker;
-	struct cw_region *next_free;     /* engine->region_lock */
+	struct cw_region *next_free; /* engine->region_lock */
 };
 
 /* One round of asking the transports to end what peers were given. Freed by the last who holds it: a peer that never
@@ -213,7 +207,8 @@ int cw__region_pin(struct cw_region *region, uint64_t id, uint64_t from, uint64_
 int cw__region_pin_any(struct cw_region *region);
 void cw__region_unpin(struct cw_region *region, int counter);
 /* Counts an identical registration, or makes a new one: with *fresh_out = 1 the caller must establish it. */
-int cw__region_admit(struct cw_engine *engine, const void *address, size_t length, uint32_t access, int *fresh_out, struct cw_region **region_out);
+int cw__region_admit(struct cw_engine *engine, const void *address, size_t length, uint32_t access, int *fresh_out,
+		     struct cw_region **region_out);
 /* Finds out what the memory is and tells the transports; then the region is LIVE or FAILED. */
 int cw__region_establish(struct cw_region *region, const char *location);
 /* Takes back one registration; *last_out = 1 when it was the last and nothing touches the region any more. */
@@ -230,20 +225,20 @@ enum cw__remote_state { CW__REMOTE_ASKING = 0, CW__REMOTE_READY = 1, CW__REMOTE_
 
 /* A region of a peer. refs: requests and the segment's list; pins: copies at work. */
 struct cw__remote {
-	struct cw__list node;   /* cw_segment.remotes; segment->lock */
+	struct cw__list node; /* cw_segment.remotes; segment->lock */
 	struct cw_segment *segment;
 	struct cw_remote_view view;
 	_Atomic uint32_t state;
 	_Atomic int32_t refs;
 	_Atomic int32_t pins;
-	int failure;            /* FAILED: why; loop */
+	int failure;             /* FAILED: why; loop */
 	struct cw__list waiting; /* cw__request.node: asked for it; loop */
 	void *imports[CW__PARTS_MAX];
 	uint8_t import_state[CW__PARTS_MAX]; /* enum below; loop */
-	unsigned importing;     /* loop */
-	int import_stale;       /* loop */
-	uint64_t want_from, want_to; /* the range that was asked for */
-	_Atomic int closing;    /* the last pin or ref goes: close_task was posted */
+	unsigned importing;                  /* loop */
+	int import_stale;                    /* loop */
+	uint64_t want_from, want_to;         /* the range that was asked for */
+	_Atomic int closing;                 /* the last pin or ref goes: close_task was posted */
 	struct cw_task close_task;
 	struct cw__list revokers; /* cw__revoker.node; loop */
 };
@@ -274,7 +269,7 @@ struct cw__rail {
 /* One transport to one peer. Guarded by the loop's lock; `on` and `state` are constant once the segment is up. */
 struct cw__lane {
 	_Atomic int on;
-	void *state;   /* from peer_open */
+	void *state; /* from peer_open */
 	unsigned rail_count;
 	struct cw__rail *rails;
 };
@@ -294,26 +289,26 @@ struct cw_segment {
 	uint8_t order[CW__PARTS_MAX]; /* transports allowed, preferred first when the caller named them */
 	unsigned order_count;
 	int order_fixed;
-	_Atomic uint32_t state;    /* enum cw_peer_state, | CW__SEGMENT_OPENING; futex */
-	_Atomic uint32_t opened;   /* futex: 1 when the opening ended */
+	_Atomic uint32_t state;  /* enum cw_peer_state, | CW__SEGMENT_OPENING; futex */
+	_Atomic uint32_t opened; /* futex: 1 when the opening ended */
 	int open_status;
 	char open_text[200];
-	struct cw__link *link;     /* NULL for self */
-	int linked;                /* the link is up; loop */
-	int retrying;              /* loop */
-	uint64_t retry_after;      /* loop: growing pause */
+	struct cw__link *link; /* NULL for self */
+	int linked;            /* the link is up; loop */
+	int retrying;          /* loop */
+	uint64_t retry_after;  /* loop: growing pause */
 	unsigned retry_failures;
 	struct cw_timer retry_timer;
-	int lanes_open;            /* loop */
+	int lanes_open;                   /* loop */
 	struct cw__descriptor descriptor; /* classic peers: buffers; loop */
 	char offers[160];
 	struct cw__lane lanes[CW__PARTS_MAX]; /* by transport */
-	struct cw__list queues[CW__CLASSES]; /* cw__request.node, ready to be cut; loop */
-	struct cw__list copies;    /* cw__request.node: to be copied by the CPU, synchronously; loop */
-	struct cw__list active;    /* cw__request.active_node: everything of this peer; loop */
-	pthread_mutex_t lock;      /* remotes */
-	struct cw__list remotes, leaving; /* leaving: gone, but perhaps still copied from or to */
-	struct cw__remote *asking; /* the region that the peer is being asked for, borrowed; loop */
+	struct cw__list queues[CW__CLASSES];  /* cw__request.node, ready to be cut; loop */
+	struct cw__list copies;               /* cw__request.node: to be copied by the CPU, synchronously; loop */
+	struct cw__list active;               /* cw__request.active_node: everything of this peer; loop */
+	pthread_mutex_t lock;                 /* remotes */
+	struct cw__list remotes, leaving;     /* leaving: gone, but perhaps still copied from or to */
+	struct cw__remote *asking;            /* the region that the peer is being asked for, borrowed; loop */
 	struct cw_task close_task;
 };
 #define CW__SEGMENT_OPENING 0x100u
@@ -336,7 +331,8 @@ void cw__remote_gone(struct cw__remote *remote);
 /* Why the peer cannot be used now, or CW_OK; on the loop it also starts to connect again. */
 int cw__segment_usable(struct cw_segment *segment);
 
-/* The best transport for a pair. Any thread. ERR_NO_PATH; *part_out, *reach_out. `skip`: bits of transports not to use. */
+/* The best transport for a pair. Any thread. ERR_NO_PATH; *part_out, *reach_out. `skip`: bits of transports not to use.
+ */
 int cw__path_choose(struct cw_segment *segment, const struct cw_region *local, const struct cw__remote *remote,
 		    enum cw_op op, uint32_t skip, unsigned *part_out, struct cw_reach *reach_out);
 
@@ -364,7 +360,7 @@ enum cw__request_state {
 
 /* Guarded by the loop of its segment; before it is handed over and after ENDED, by the batch's owner. */
 struct cw__request {
-	struct cw__list node;        /* a queue of the segment, or remote->waiting */
+	struct cw__list node; /* a queue of the segment, or remote->waiting */
 	struct cw__list active_node;
 	struct cw_batch *batch;
 	struct cw_segment *segment;
@@ -375,22 +371,22 @@ struct cw__request {
 	uint64_t region_id;
 	struct cw__remote *target;
 	uint64_t tag;
-	uint64_t next;               /* first byte not yet cut */
-	uint64_t done;               /* bytes that arrived */
+	uint64_t next; /* first byte not yet cut */
+	uint64_t done; /* bytes that arrived */
 	unsigned inflight;
-	struct cw__list again;       /* cw__slice.node: failed, to be posted once more */
-	struct cw__list flying;      /* cw__slice.node: posted */
-	struct cw_task task;         /* hands it to its loop */
+	struct cw__list again;  /* cw__slice.node: failed, to be posted once more */
+	struct cw__list flying; /* cw__slice.node: posted */
+	struct cw_task task;    /* hands it to its loop */
 	unsigned part;
 	struct cw_reach reach;
-	uint32_t skip;               /* transports that failed it */
+	uint32_t skip; /* transports that failed it */
 	uint8_t op;
 	uint8_t state;
-	uint8_t refreshed;           /* its remote region was asked for twice */
+	uint8_t refreshed; /* its remote region was asked for twice */
 	uint8_t have_path;
-	_Atomic int status;          /* ERR_AGAIN while it runs */
-	int failure;                 /* what it will end with */
-	uint32_t remote_quiet;       /* enum cw_remote_state, the worst so far */
+	_Atomic int status;    /* ERR_AGAIN while it runs */
+	int failure;           /* what it will end with */
+	uint32_t remote_quiet; /* enum cw_remote_state, the worst so far */
 	uint64_t fence;
 };
 
@@ -407,19 +403,20 @@ struct cw__sending { /* one notification of a batch */
 struct cw_batch {
 	struct cw_engine *engine;
 	_Atomic int32_t refs;
-	_Atomic uint32_t word;     /* enum cw_batch_state in the low byte, | CW__BATCH_TERMINAL, | CW__BATCH_WAITED; futex */
-	struct cw__list node;      /* engine->batches; engine->batch_lock */
+	_Atomic uint32_t word; /* enum cw_batch_state in the low byte, | CW__BATCH_TERMINAL, | CW__BATCH_WAITED; futex
+				*/
+	struct cw__list node;  /* engine->batches; engine->batch_lock */
 	struct cw__list queue_node;
 	struct cw__list ended_node;
-	struct cw_loop *loop;      /* home: deadline, notifications */
+	struct cw_loop *loop; /* home: deadline, notifications */
 	struct cw__request *requests;
 	size_t count, capacity;
-	unsigned char *indices;    /* copies of index arrays */
+	unsigned char *indices; /* copies of index arrays */
 	size_t index_bytes;
-	_Atomic uint64_t remaining; /* requests not ended */
+	_Atomic uint64_t remaining;    /* requests not ended */
 	_Atomic int32_t prerequisites; /* that have not come yet */
 	_Atomic int prerequisite_failed;
-	_Atomic int ending;        /* 0, or why everything should end: a cw_status */
+	_Atomic int ending; /* 0, or why everything should end: a cw_status */
 	_Atomic int started;
 	uint64_t deadline;
 	uint32_t flags, priority, delivery;
@@ -431,15 +428,15 @@ struct cw_batch {
 	struct cw_queue *queue;
 	cw_batch_fn callback;
 	void *arg;
-	struct cw_timer timer;     /* deadline, then grace; home loop */
-	int timer_in_grace;        /* home loop */
+	struct cw_timer timer; /* deadline, then grace; home loop */
+	int timer_in_grace;    /* home loop */
 	_Atomic int timer_used, timer_posted;
 	struct cw_task start_task, timer_task;
-	pthread_mutex_t lock;      /* the rest */
+	pthread_mutex_t lock;       /* the rest */
 	struct cw__list dependents; /* cw__dependency.node */
 	struct cw__dependency *dependencies;
 	size_t dependency_count;
-	int status;                /* of the first failure */
+	int status; /* of the first failure */
 	enum cw_remote_state remote;
 	uint64_t fence;
 	uint64_t requests_completed, requests_failed, bytes_completed;
@@ -456,8 +453,8 @@ struct cw_batch {
 struct cw__dependency {
 	struct cw__list node; /* in the batch's or counter's list */
 	struct cw_batch *batch;
-	uint64_t value;       /* counter */
-	int ok;               /* how it came; set when it left that list */
+	uint64_t value; /* counter */
+	int ok;         /* how it came; set when it left that list */
 };
 
 struct cw_counter {
@@ -473,7 +470,8 @@ struct cw__slice *cw__slice_take(struct cw_loop *loop); /* NULL = none is left *
 void cw__slice_give(struct cw_loop *loop, struct cw__slice *slice);
 /* How long a slice of at most `length` bytes may be so that it has at most `pieces` pieces. */
 uint64_t cw__slice_limit(const struct cw__request *request, uint64_t length, uint32_t pieces);
-void cw__slice_fill(struct cw__slice *slice, struct cw__request *request, unsigned rail, uint64_t offset, uint64_t length);
+void cw__slice_fill(struct cw__slice *slice, struct cw__request *request, unsigned rail, uint64_t offset,
+		    uint64_t length);
 /* Both ends stay as they are while the slice is under way. */
 int cw__slice_pin(struct cw__slice *slice);
 void cw__slice_unpin(struct cw__slice *slice);
@@ -528,13 +526,13 @@ struct cw__entry { /* a notification or peer event */
 
 struct cw_queue {
 	struct cw_engine *engine;
-	struct cw__list node;   /* engine->queues; engine->lock */
-	pthread_mutex_t lock;   /* the rest */
+	struct cw__list node;    /* engine->queues; engine->lock */
+	pthread_mutex_t lock;    /* the rest */
 	struct cw__list batches; /* cw_batch.queue_node */
 	struct cw__list entries; /* cw__entry.node */
 	size_t notifications;
 	_Atomic uint32_t pending; /* how many; futex: low bit set when not empty */
-	int event_fd, fd;        /* fd is what users see */
+	int event_fd, fd;         /* fd is what users see */
 	int armed, signaled;
 };
 
@@ -577,11 +575,26 @@ struct cw__platform_part {
 	char why[160];
 };
 
-#define CW__COUNTERS(X)                                                                                                \
-	X(batches_submitted) X(batches_completed) X(batches_failed) X(batches_canceled) X(batches_timed_out)           \
-	X(requests_submitted) X(requests_completed) X(bytes_written) X(bytes_read) X(bytes_served) X(slices_retried)   \
-	X(notifications_sent) X(notifications_received) X(notifications_dropped) X(requests_refused)                   \
-	X(protocol_errors) X(wakeups)
+/* clang-format off */
+#define CW__COUNTERS(X) \
+	X(batches_submitted) \
+	X(batches_completed) \
+	X(batches_failed) \
+	X(batches_canceled) \
+	X(batches_timed_out) \
+	X(requests_submitted) \
+	X(requests_completed) \
+	X(bytes_written) \
+	X(bytes_read) \
+	X(bytes_served) \
+	X(slices_retried) \
+	X(notifications_sent) \
+	X(notifications_received) \
+	X(notifications_dropped) \
+	X(requests_refused) \
+	X(protocol_errors) \
+	X(wakeups)
+/* clang-format on */
 
 struct cw__counters {
 #define CW__COUNTER_FIELD(name) _Atomic uint64_t name;
@@ -607,8 +620,8 @@ struct cw_engine {
 	uint16_t port;
 	unsigned char instance[CW__INSTANCE_BYTES];
 	unsigned char machine[CW__INSTANCE_BYTES];
-	unsigned char *alive;         /* one page that a forked child sees as zero */
-	pthread_mutex_t lock;         /* segments, queues */
+	unsigned char *alive; /* one page that a forked child sees as zero */
+	pthread_mutex_t lock; /* segments, queues */
 	struct cw__list segments, queues;
 	struct cw_loop *loops;
 	unsigned loop_count, thread_count;
@@ -624,21 +637,21 @@ struct cw_engine {
 	void *libraries[CW__PARTS_MAX]; /* of plug-ins */
 	const struct cw_plugin *plugins[CW__PARTS_MAX];
 	unsigned library_count;
-	pthread_mutex_t region_lock;    /* index changes, slots, registrations */
+	pthread_mutex_t region_lock; /* index changes, slots, registrations */
 	struct cw__index *index;
 	_Atomic(struct cw_region *) *slots; /* array of blocks; see region.c */
 	_Atomic uint32_t slot_count;
 	struct cw_region *free_regions;
 	_Atomic uint64_t regions_alive;
 	_Atomic uint64_t segments_alive, batches_alive, batches_unfinished;
-	pthread_mutex_t batch_lock;     /* batches, free_batches */
+	pthread_mutex_t batch_lock; /* batches, free_batches */
 	struct cw__list batches, free_batches;
 	unsigned free_batch_count;
 	struct cw_queue queue;
 	struct cw__counters counters;
 	_Atomic uint64_t next_slice, next_notify;
 	pthread_mutex_t sender_lock;
-	struct cw__sender *senders;     /* CW__SENDERS, or NULL before the first notification */
+	struct cw__sender *senders; /* CW__SENDERS, or NULL before the first notification */
 	uint64_t grace, spin, retries, max_slices;
 };
 

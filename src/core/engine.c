@@ -40,7 +40,8 @@ int cw__engine_check(const struct cw_engine *engine)
 
 struct cw_loop *cw__loop_choose(struct cw_engine *engine)
 {
-	return &engine->loops[atomic_fetch_add_explicit(&engine->loop_next, 1, memory_order_relaxed) % engine->loop_count];
+	return &engine->loops[atomic_fetch_add_explicit(&engine->loop_next, 1, memory_order_relaxed) %
+			      engine->loop_count];
 }
 
 /* 16 bytes that are the same for all processes of this boot of this machine and container, and nowhere else. */
@@ -78,9 +79,9 @@ static int name_engine(struct cw_engine *engine, const char *name)
 /* With the port known, the name is what peers can open. */
 static int finish_name(struct cw_engine *engine)
 {
-	return cw__address_format(engine->bind_host, engine->port, engine->name, sizeof(engine->name)) ?
-		       CW_OK :
-		       cw__fail(CW_ERR_ADDRESS, "the engine's name is too long");
+	return cw__address_format(engine->bind_host, engine->port, engine->name, sizeof(engine->name))
+		       ? CW_OK
+		       : cw__fail(CW_ERR_ADDRESS, "the engine's name is too long");
 }
 
 static int open_loops(struct cw_engine *engine)

@@ -73,9 +73,9 @@ static int host_message(struct cw_host *host, struct cw_peer *peer, const void *
 		return CW_ERR_NO_MEMORY;
 	encoded = cw__message_encode(&message, body, length + 512);
 	status = encoded ? cw__control.request(segment->link, CW__CONTROL_MESSAGE, body, encoded,
-					       cw__config_number(&engine->config, "control/connect_timeout", 0), answered,
-					       arg) :
-			   CW_ERR_INVALID;
+					       cw__config_number(&engine->config, "control/connect_timeout", 0),
+					       answered, arg)
+			 : CW_ERR_INVALID;
 	free(body);
 	return status;
 }

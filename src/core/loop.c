@@ -15,10 +15,10 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-#define PARK_NS (500 * 1000ull)     /* how long the progress thread stays away after a caller drove */
-#define PARKED 1u                   /* loop->park: for PARK_NS */
-#define PARKED_LONG 2u              /* until the caller that drives goes */
-#define COPIES_PER_TURN 4           /* chunks of synchronous work between two looks at the descriptors */
+#define PARK_NS (500 * 1000ull) /* how long the progress thread stays away after a caller drove */
+#define PARKED 1u               /* loop->park: for PARK_NS */
+#define PARKED_LONG 2u          /* until the caller that drives goes */
+#define COPIES_PER_TURN 4       /* chunks of synchronous work between two looks at the descriptors */
 #define SPIN_SCORE_MAX 64
 
 /* ------------------------------------------------------------------------------------------- futexes */
@@ -125,8 +125,8 @@ static void wake_ready(struct cw_io *io, uint32_t events)
 	 * thread counts one sleeper that is none. */
 	if (atomic_load_explicit(&loop->sleeping, memory_order_acquire) > !loop->engine->thread_count)
 		return;
-	/* Emptied before it is marked so: the other way round, a kick between the two would be the last one ever. One that
-	 * is not written because of that is seen by whoever wants to sleep next. */
+	/* Emptied before it is marked so: the other way round, a kick between the two would be the last one ever. One
+	 * that is not written because of that is seen by whoever wants to sleep next. */
 	if (read(io->fd, &count, sizeof(count)) < 0)
 		count = 0;
 	atomic_exchange_explicit(&loop->wake_pending, 0, memory_order_acq_rel);
@@ -328,8 +328,9 @@ static void sleep_until(struct cw_loop *loop, uint64_t until)
 	int timeout = -1;
 
 	if (until != CW_FOREVER)
-		timeout = until <= now ? 0 : (int)((until - now) / CW__MS >= INT_MAX ? INT_MAX :
-					    (until - now + CW__MS - 1) / CW__MS);
+		timeout = until <= now ? 0
+				       : (int)((until - now) / CW__MS >= INT_MAX ? INT_MAX
+										 : (until - now + CW__MS - 1) / CW__MS);
 	epoll_wait(loop->epoll_fd, &ignored, 1, timeout);
 	atomic_fetch_sub_explicit(&loop->sleeping, 1, memory_order_relaxed);
 }
@@ -420,8 +421,8 @@ static int spin(struct cw_loop *loop)
 	return 0;
 }
 
-/* 1 = a caller drives, or did a moment ago; we stayed away meanwhile. A caller that has been waiting for a while is left
- * alone until it goes; it wakes us then. */
+/* 1 = a caller drives, or did a moment ago; we stayed away meanwhile. A caller that has been waiting for a while is
+ * left alone until it goes; it wakes us then. */
 static int stay_away(struct cw_loop *loop, uint32_t *epoch)
 {
 	uint32_t now_epoch = atomic_load_explicit(&loop->drive_epoch, memory_order_acquire);

@@ -16,7 +16,8 @@ static int memory_platform(struct cw_engine *engine, const struct cw_memory_opti
 	*known_out = options ? *options : defaults;
 	if (known_out->size != sizeof(*known_out) || known_out->access > CW_ACCESS_REMOTE ||
 	    known_out->flags & ~(uint32_t)(CW_MEMORY_SHAREABLE | CW_MEMORY_HUGE))
-		return cw__fail(CW_ERR_INVALID, "memory options: wrong size, rights or flags; use CW_MEMORY_OPTIONS_INIT");
+		return cw__fail(CW_ERR_INVALID,
+				"memory options: wrong size, rights or flags; use CW_MEMORY_OPTIONS_INIT");
 	if (!known_out->location)
 		known_out->location = "cpu:*";
 	for (unsigned i = 0; i < engine->platform_count; i++) {
@@ -28,8 +29,10 @@ static int memory_platform(struct cw_engine *engine, const struct cw_memory_opti
 			return CW_OK;
 		}
 	}
-	return cw__fail(CW_ERR_UNSUPPORTED, "nobody can allocate memory at '%s'; see `causeway transports` and "
-			"`causeway doctor`", known_out->location);
+	return cw__fail(CW_ERR_UNSUPPORTED,
+			"nobody can allocate memory at '%s'; see `causeway transports` and "
+			"`causeway doctor`",
+			known_out->location);
 }
 
 int cw_memory_query(struct cw_engine *engine, const struct cw_memory_options *options,

@@ -141,8 +141,8 @@ static int send_native(struct cw__sending *sending, uint64_t timeout)
 	int status;
 
 	if (sending->segment->self)
-		return cw__core_notify(&engine->host.base, engine->instance, notify.sequence, notify.sender, notify.name,
-				       notify.data, notify.length);
+		return cw__core_notify(&engine->host.base, engine->instance, notify.sequence, notify.sender,
+				       notify.name, notify.data, notify.length);
 	body = malloc(ENCODED_MAX);
 	if (!body)
 		return CW_ERR_NO_MEMORY;

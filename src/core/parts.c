@@ -45,8 +45,8 @@ static const char *transport_fault(const struct cw_transport_ops *ops)
 		return "lacks a required hook";
 	if (!ops->post && !ops->copy)
 		return "has neither post nor copy";
-	if ((ops->post && !ops->cancel) || (ops->attach && !ops->detach) || (ops->import_region && !ops->import_close) ||
-	    (ops->arm && !ops->progress))
+	if ((ops->post && !ops->cancel) || (ops->attach && !ops->detach) ||
+	    (ops->import_region && !ops->import_close) || (ops->arm && !ops->progress))
 		return "has one hook of a pair but not the other";
 	return NULL;
 }
@@ -118,7 +118,8 @@ static void add_platform(struct cw_engine *engine, const struct cw_platform_ops 
 	snprintf(part->why, sizeof(part->why), "%s", part->on ? ops->summary : why ? why : "could not be opened");
 }
 
-/* Why a plug-in is refused, or NULL. What is wrong with a table that can at least be named is said where parts are listed. */
+/* Why a plug-in is refused, or NULL. What is wrong with a table that can at least be named is said where parts are
+ * listed. */
 static const char *plugin_fault(const struct cw_engine *engine, const struct cw_plugin *plugin)
 {
 	if (!plugin)
@@ -204,7 +205,8 @@ static int open_metadata(struct cw_engine *engine)
 	if (!ops)
 		return cw__fail(CW_ERR_CONFIG, "metadata/url: no store is named '%s'", url);
 	if (ops->abi != CW_PLUGIN_ABI || !ops->open || !ops->close || !ops->get)
-		return cw__fail(CW_ERR_CONFIG, "metadata store %s: it was built for another version, or lacks a required hook",
+		return cw__fail(CW_ERR_CONFIG,
+				"metadata store %s: it was built for another version, or lacks a required hook",
 				ops->name);
 	if (ops->open(&engine->host.base, url, &engine->metadata, &why))
 		return cw__fail(CW_ERR_CONFIG, "metadata store %s: %s", url, why ? why : "cannot be opened");
@@ -212,7 +214,8 @@ static int open_metadata(struct cw_engine *engine)
 	return CW_OK;
 }
 
-/* A plug-in's platforms are asked before ours, because `host` claims everything that is mapped; its transports come after ours. */
+/* A plug-in's platforms are asked before ours, because `host` claims everything that is mapped; its transports come
+ * after ours. */
 static void add_parts(struct cw_engine *engine)
 {
 	for (unsigned i = 0; i < engine->library_count; i++)
@@ -258,8 +261,10 @@ static int check_switches(struct cw_engine *engine)
 						     engine->parts[part].ops->name[strcspn(name, "/")]))
 			part++;
 		if (part == engine->part_count)
-			return cw__fail(CW_ERR_CONFIG, "setting %s: there is no transport of that name; see "
-					"`causeway transports`", key);
+			return cw__fail(CW_ERR_CONFIG,
+					"setting %s: there is no transport of that name; see "
+					"`causeway transports`",
+					key);
 	}
 	return CW_OK;
 }

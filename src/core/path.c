@@ -9,7 +9,8 @@ static int reach(struct cw_segment *segment, unsigned part, const struct cw_regi
 		 const struct cw__remote *remote, enum cw_op op, struct cw_reach *reach_out)
 {
 	const struct cw__lane *lane = &segment->lanes[part];
-	struct cw_reach_query query = { &local->view, local->attachments[part], &remote->view, remote->imports[part], op };
+	struct cw_reach_query query = { &local->view, local->attachments[part], &remote->view, remote->imports[part],
+					op };
 
 	memset(reach_out, 0, sizeof(*reach_out));
 	if (!atomic_load_explicit(&lane->on, memory_order_acquire)) {
@@ -21,7 +22,7 @@ static int reach(struct cw_segment *segment, unsigned part, const struct cw_regi
 		return CW_ERR_NO_PATH;
 	}
 	return segment->engine->parts[part].ops->reach(segment->engine->parts[part].state, lane->state, &query,
-							reach_out);
+						       reach_out);
 }
 
 int cw__path_choose(struct cw_segment *segment, const struct cw_region *local, const struct cw__remote *remote,
@@ -156,7 +157,8 @@ static void look(struct question *question)
 			cw__remote_put(last);
 		if (!status && !question->target)
 			status = CW_ERR_NO_MEMORY;
-		known = !status && atomic_load_explicit(&question->target->state, memory_order_acquire) == CW__REMOTE_READY &&
+		known = !status &&
+			atomic_load_explicit(&question->target->state, memory_order_acquire) == CW__REMOTE_READY &&
 			cw__remote_covers(question->target, 0, from, to);
 	}
 	if (known) {
@@ -219,6 +221,6 @@ int cw_path_explain(struct cw_segment *segment, const void *local, uint64_t remo
 		*count_out = question->count;
 	question_put(question);
 	return status ? cw__fail(status, "%s at 0x%llx: %s", segment->name, (unsigned long long)remote,
-				 cw_strerror(status)) :
-			CW_OK;
+				 cw_strerror(status))
+		      : CW_OK;
 }

@@ -311,8 +311,8 @@ int cw__queue_init(struct cw_queue *queue, struct cw_engine *engine)
 		status = CW_ERR_LIMIT;
 	else if (!engine->thread_count && queue == &engine->queue)
 		status = nest_loops(queue);
-	return status ? cw__fail(status, "cannot open a queue: %s; raise the limit of open files", strerror(errno)) :
-			CW_OK;
+	return status ? cw__fail(status, "cannot open a queue: %s; raise the limit of open files", strerror(errno))
+		      : CW_OK;
 }
 
 void cw__queue_destroy(struct cw_queue *queue)

@@ -10,8 +10,8 @@
 #include <string.h>
 #include <sys/random.h>
 
-#define BLOCK 256u          /* regions made at once */
-#define BLOCKS_MAX 65536u   /* so at most 16 M regions in one engine */
+#define BLOCK 256u        /* regions made at once */
+#define BLOCKS_MAX 65536u /* so at most 16 M regions in one engine */
 
 /* ------------------------------------------------------------------------------------------- look-up */
 
@@ -149,19 +149,20 @@ static int identify(struct cw_engine *engine, struct cw_region *region, const ch
 		if (status == CW_ERR_NOT_FOUND)
 			continue;
 		if (status)
-			return cw__fail(status, "memory 0x%llx + %llu: %s",
-					(unsigned long long)region->view.address,
+			return cw__fail(status, "memory 0x%llx + %llu: %s", (unsigned long long)region->view.address,
 					(unsigned long long)region->view.length,
-					status == CW_ERR_INVALID ? "it is not mapped; map it before registering" :
-								   cw_strerror(status));
+					status == CW_ERR_INVALID ? "it is not mapped; map it before registering"
+								 : cw_strerror(status));
 		region->platform = i;
 		if (!location || !strcmp(location, "*"))
 			return CW_OK;
 		status = platform->ops->location(platform->state, location, &region->memory);
 		if (!status)
 			return CW_OK;
-		return cw__fail(CW_ERR_LOCATION, "location '%s' was stated, but this memory is %s; state \"*\" to have it "
-				"found", location, region->memory.location);
+		return cw__fail(CW_ERR_LOCATION,
+				"location '%s' was stated, but this memory is %s; state \"*\" to have it "
+				"found",
+				location, region->memory.location);
 	}
 	return cw__fail(CW_ERR_UNSUPPORTED, "no platform knows the memory at 0x%llx",
 			(unsigned long long)region->view.address);
@@ -242,7 +243,8 @@ static int count_identical(struct cw_engine *engine, uint64_t from, uint64_t len
 		return CW_ERR_AGAIN;
 	region = cw__region_at(engine, slot);
 	if (region->view.address != from || region->view.length != length)
-		return cw__fail(CW_ERR_OVERLAP, "0x%llx + %llu overlaps the region 0x%llx + %llu; cw__region_take_back it first",
+		return cw__fail(CW_ERR_OVERLAP,
+				"0x%llx + %llu overlaps the region 0x%llx + %llu; cw__region_take_back it first",
 				(unsigned long long)from, (unsigned long long)length,
 				(unsigned long long)region->view.address, (unsigned long long)region->view.length);
 	if (region->view.access != access)
@@ -258,8 +260,9 @@ static int count_identical(struct cw_engine *engine, uint64_t from, uint64_t len
 
 static int random_key(uint64_t *key_out)
 {
-	return getrandom(key_out, sizeof(*key_out), 0) == sizeof(*key_out) ? CW_OK :
-		cw__fail(CW_ERR_INTERNAL, "no random numbers: %s", strerror(errno));
+	return getrandom(key_out, sizeof(*key_out), 0) == sizeof(*key_out)
+		       ? CW_OK
+		       : cw__fail(CW_ERR_INTERNAL, "no random numbers: %s", strerror(errno));
 }
 
 /* With the region lock: a new region in state REGISTERING, in the index. */
@@ -311,7 +314,7 @@ void cw__region_drop(struct cw_region *region)
 
 /* CW_OK with *fresh_out = 1: the caller must cw__region_establish() it. */
 int cw__region_admit(struct cw_engine *engine, const void *address, size_t length, uint32_t access, int *fresh_out,
-		 struct cw_region **region_out)
+		     struct cw_region **region_out)
 {
 	uint64_t from = (uint64_t)(uintptr_t)address;
 	int status;
@@ -438,7 +441,8 @@ static int mark_revoked(struct cw_region *region, uint64_t from, uint64_t to)
 		    to <= atomic_load_explicit(&region->revoked[i].to, memory_order_relaxed))
 			return CW_OK;
 	if (count == CW__REVOKED_MAX)
-		return cw__fail(CW_ERR_LIMIT, "a region has at most %d revoked ranges; revoke all of it", CW__REVOKED_MAX);
+		return cw__fail(CW_ERR_LIMIT, "a region has at most %d revoked ranges; revoke all of it",
+				CW__REVOKED_MAX);
 	atomic_store_explicit(&region->revoked[count].from, from, memory_order_relaxed);
 	atomic_store_explicit(&region->revoked[count].to, to, memory_order_relaxed);
 	atomic_store_explicit(&region->revoked_count, count + 1, memory_order_seq_cst);
@@ -553,8 +557,11 @@ static int revoke_range(struct cw_region *region, uint64_t from, uint64_t to, ui
 		status = revoke_grants(region, from, to, until);
 	pthread_mutex_unlock(&region->revoke_lock);
 	if (status == CW_ERR_BUSY)
-		cw__fail(status, "0x%llx + %llu is still in use by a request or by a peer that does not answer; it stays revoked, "
-			 "try again", (unsigned long long)from, (unsigned long long)(to - from));
+		cw__fail(status,
+			 "0x%llx + %llu is still in use by a request or by a peer that does not answer; it stays "
+			 "revoked, "
+			 "try again",
+			 (unsigned long long)from, (unsigned long long)(to - from));
 	return status;
 }
 
@@ -592,7 +599,8 @@ static int retire(struct cw_region *region)
 	return CW_OK;
 }
 
-/* Takes back one registration; *last_out = 1 when it was the last and the region is retired. freeing: the memory goes too. */
+/* Takes back one registration; *last_out = 1 when it was the last and the region is retired. freeing: the memory goes
+ * too. */
 int cw__region_take_back(struct cw_region *region, int freeing, int *last_out)
 {
 	struct cw_engine *engine = region->engine;
@@ -656,7 +664,8 @@ int cw_region_info_get(struct cw_region *region, struct cw_region_info *info_out
 		status = cw_region_ready(region, CW_FOREVER, NULL);
 	if (status)
 		return status;
-	pthread_mutex_lock(&region->engine->region_lock); /* against another registration, or the end, of the same range */
+	pthread_mutex_lock(&region->engine->region_lock); /* against another registration, or the end, of the same range
+							   */
 	*info_out = (struct cw_region_info){
 		.size = sizeof(*info_out),
 		.address = region->view.address,

@@ -181,7 +181,8 @@ uint32_t cw__index_find(struct cw__index *index, uint64_t address)
 		if (get(index->sequence) == before)
 			return slot;
 	}
-	/* A writer lost its processor in the middle: sleep until it is done, rather than keep it from getting one back. */
+	/* A writer lost its processor in the middle: sleep until it is done, rather than keep it from getting one back.
+	 */
 	pthread_mutex_lock(&index->writer);
 	slot = find(index, address);
 	pthread_mutex_unlock(&index->writer);

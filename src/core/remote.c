@@ -78,12 +78,11 @@ static void close_remote(struct cw__remote *remote)
 			continue;
 		remote->import_state[part] = CW__IMPORT_NONE;
 		if (atomic_load_explicit(&segment->lanes[part].on, memory_order_relaxed))
-			segment->engine->parts[part].ops->import_close(segment->engine->parts[part].state,
-								       segment->lanes[part].state, remote->imports[part]);
+			segment->engine->parts[part].ops->import_close(
+				segment->engine->parts[part].state, segment->lanes[part].state, remote->imports[part]);
 	}
 	while (!cw__list_empty(&remote->revokers)) {
-		struct cw__revoker *revoker =
-			cw__container(cw__list_pop(&remote->revokers), struct cw__revoker, node);
+		struct cw__revoker *revoker = cw__container(cw__list_pop(&remote->revokers), struct cw__revoker, node);
 
 		revoker->done(revoker->arg);
 		free(revoker);
@@ -143,7 +142,8 @@ void cw__remote_unpin(struct cw__remote *remote)
 void cw__remote_gone(struct cw__remote *remote)
 {
 	struct cw_segment *segment = remote->segment;
-	int was_there = atomic_exchange_explicit(&remote->state, CW__REMOTE_GONE, memory_order_seq_cst) != CW__REMOTE_GONE;
+	int was_there =
+		atomic_exchange_explicit(&remote->state, CW__REMOTE_GONE, memory_order_seq_cst) != CW__REMOTE_GONE;
 
 	if (!was_there)
 		return;
@@ -290,9 +290,15 @@ static void answered(void *arg, int status, const void *body, size_t length)
 	} else {
 		pthread_mutex_lock(&remote->segment->lock);
 		remote->view = (struct cw_remote_view){
-			.id = record.id, .key = record.key, .address = record.address, .length = record.length,
-			.access = record.access, .space = record.space, .kind = (enum cw_memory_kind)record.kind,
-			.device = record.device, .numa_node = record.numa_node,
+			.id = record.id,
+			.key = record.key,
+			.address = record.address,
+			.length = record.length,
+			.access = record.access,
+			.space = record.space,
+			.kind = (enum cw_memory_kind)record.kind,
+			.device = record.device,
+			.numa_node = record.numa_node,
 		};
 		pthread_mutex_unlock(&remote->segment->lock);
 		import_all(remote, &record);
@@ -311,8 +317,13 @@ static int ask_self(struct cw__remote *remote)
 	if (pin < 0)
 		return pin;
 	remote->view = (struct cw_remote_view){
-		.id = id, .key = region->view.key, .address = region->view.address, .length = region->view.length,
-		.access = region->view.access, .kind = region->view.kind, .device = region->view.device,
+		.id = id,
+		.key = region->view.key,
+		.address = region->view.address,
+		.length = region->view.length,
+		.access = region->view.access,
+		.kind = region->view.kind,
+		.device = region->view.device,
 		.numa_node = region->view.numa_node,
 	};
 	cw__region_unpin(region, pin);
@@ -327,8 +338,10 @@ static int ask_classic(struct cw__remote *remote)
 		const struct cw__classic_buffer *buffer = &descriptor->buffers[i];
 
 		if (buffer->address <= remote->want_from && remote->want_to - buffer->address <= buffer->length) {
-			remote->view = (struct cw_remote_view){ .address = buffer->address, .length = buffer->length,
-								.access = CW_ACCESS_REMOTE, .device = -1,
+			remote->view = (struct cw_remote_view){ .address = buffer->address,
+								.length = buffer->length,
+								.access = CW_ACCESS_REMOTE,
+								.device = -1,
 								.numa_node = -1 };
 			return CW_OK;
 		}
@@ -472,8 +485,8 @@ static void await_end(struct cw__remote *remote, struct revocation *revocation)
 	struct cw__revoker *revoker = malloc(sizeof(*revoker));
 
 	if (!revoker) {
-		cw__log(remote->segment->engine, CW_LOG_ERROR, "out of memory: %s will not learn that we let a region go",
-			remote->segment->name);
+		cw__log(remote->segment->engine, CW_LOG_ERROR,
+			"out of memory: %s will not learn that we let a region go", remote->segment->name);
 		return;
 	}
 	*revoker = (struct cw__revoker){ .done = count_down, .arg = revocation };

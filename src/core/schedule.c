@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define GROUP 16u            /* slices offered to post() at once */
+#define GROUP 16u /* slices offered to post() at once */
 #define FIRST_PAUSE (1 * CW__MS)
-#define GIVE_UP_AFTER 3u     /* failures in a row on one transport before another one is tried */
+#define GIVE_UP_AFTER 3u /* failures in a row on one transport before another one is tried */
 
 /* -------------------------------------------------------------------------------------------- the end */
 
@@ -118,11 +118,10 @@ static int find_path(struct cw__request *request)
 	if (pin)
 		return pin;
 	pin = cw__region_pin(request->region, request->region_id, request->local_from, request->local_to);
-	status = pin < 0 ? pin :
-		 !has_right(request) ?
-			   CW_ERR_ACCESS :
-			   cw__path_choose(request->segment, request->region, request->target, request->op,
-					   request->skip, &request->part, &request->reach);
+	status = pin < 0               ? pin
+		 : !has_right(request) ? CW_ERR_ACCESS
+				       : cw__path_choose(request->segment, request->region, request->target,
+							 request->op, request->skip, &request->part, &request->reach);
 	if (pin >= 0)
 		cw__region_unpin(request->region, pin);
 	cw__remote_unpin(request->target);
@@ -175,7 +174,8 @@ void cw__request_begin(struct cw__request *request)
 		request->refreshed = 1;
 	}
 	if (!request->target)
-		request->target = cw__remote_ask(segment, request->remote.space, request->remote_from, request->remote_to);
+		request->target =
+			cw__remote_ask(segment, request->remote.space, request->remote_from, request->remote_to);
 	if (!request->target) {
 		cw__request_stop(request, CW_ERR_NO_MEMORY);
 		return;
@@ -191,8 +191,8 @@ void cw__request_begin(struct cw__request *request)
 		break;
 	default: /* it could not even be asked, or went since it was found */
 		if (request->target->failure || !refresh(request))
-			cw__request_stop(request, request->target->failure ? request->target->failure :
-									     CW_ERR_STALE_REGION);
+			cw__request_stop(request,
+					 request->target->failure ? request->target->failure : CW_ERR_STALE_REGION);
 		break;
 	}
 }
@@ -237,7 +237,7 @@ static void leave_transport(struct cw__request *request)
 	unsigned part;
 
 	if (is_strict(request) || cw__path_choose(request->segment, request->region, request->target, request->op,
-				      request->skip | 1u << request->part, &part, &other))
+						  request->skip | 1u << request->part, &part, &other))
 		return;
 	request->skip |= 1u << request->part;
 	request->have_path = 0;
@@ -301,7 +301,8 @@ void cw__slice_done(struct cw_slice *base, int status, enum cw_remote_state remo
 	struct cw_segment *segment = request->segment;
 	struct cw_loop *loop = segment->loop;
 	struct cw__rail *rail = &segment->lanes[slice->part].rails[base->rail];
-	int path_failed = status && (cw_status_scope(status) == CW_SCOPE_PATH || cw_status_scope(status) == CW_SCOPE_PEER);
+	int path_failed =
+		status && (cw_status_scope(status) == CW_SCOPE_PATH || cw_status_scope(status) == CW_SCOPE_PEER);
 
 	cw__slice_unpin(slice);
 	request->inflight--;
@@ -330,8 +331,7 @@ void cw__slice_done(struct cw_slice *base, int status, enum cw_remote_state remo
 	make_busy(segment);
 	if (loop->starved) {
 		loop->starved = 0;
-		cw__list_each(node, &loop->segments)
-			make_busy(cw__container(node, struct cw_segment, loop_node));
+		cw__list_each(node, &loop->segments) make_busy(cw__container(node, struct cw_segment, loop_node));
 	}
 }
 
@@ -436,8 +436,8 @@ static void post(struct cw__request *request, unsigned rail_number, struct cw__s
 		rail->inflight_bytes += bases[i]->length;
 		cw__list_push_back(&request->flying, &slices[i]->node);
 	}
-	taken = segment->engine->parts[part].ops->post(segment->engine->parts[part].state,
-							segment->lanes[part].state, rail_number, bases, count);
+	taken = segment->engine->parts[part].ops->post(segment->engine->parts[part].state, segment->lanes[part].state,
+						       rail_number, bases, count);
 	for (unsigned i = 0; i < taken; i++)
 		if (slices[i]->posted == CW__SLICE_OFFERED)
 			slices[i]->posted = CW__SLICE_POSTED;
@@ -544,9 +544,9 @@ void cw__segment_pump(struct cw_segment *segment)
 
 	if (cw__segment_usable(segment))
 		return;
-	for (unsigned class = CW__CLASSES; class > 0; class--)
+	for (unsigned class = CW__CLASSES; class > 0; class --)
 		lower += class > 1 && !cw__list_empty(&segment->queues[class - 1]);
-	for (unsigned class = 0; class < CW__CLASSES; class++) {
+	for (unsigned class = 0; class < CW__CLASSES; class ++) {
 		while (!cw__list_empty(&segment->queues[class]) && pump_class(segment, class, lower))
 			;
 		if (class + 1 < CW__CLASSES && !cw__list_empty(&segment->queues[class + 1]))
@@ -606,7 +606,8 @@ static int copy_range(struct cw__request *request, uint64_t offset, uint64_t len
 	return status;
 }
 
-/* One chunk of a request by its transport's copy(). Any thread, but on the loop when another transport failed before. */
+/* One chunk of a request by its transport's copy(). Any thread, but on the loop when another transport failed before.
+ */
 static int copy_chunk(struct cw__request *request)
 {
 	struct cw__slice *again = NULL;
@@ -684,8 +685,7 @@ int cw__request_inline(struct cw__request *request, uint64_t *budget)
 
 	if (atomic_load_explicit(&segment->state, memory_order_acquire) != CW_PEER_UP || !*budget)
 		return 0;
-	request->target =
-		cw__remote_find(segment, request->remote.space, request->remote_from, request->remote_to);
+	request->target = cw__remote_find(segment, request->remote.space, request->remote_from, request->remote_to);
 	if (!request->target)
 		return 0;
 	if (find_path(request) || !is_synchronous(request))

@@ -289,8 +289,8 @@ static int fill_order(struct cw_segment *segment, const char *list)
 		int part = part_by_name(engine, list, length);
 
 		if (part < 0)
-			return cw__fail(CW_ERR_INVALID, "there is no transport '%.*s'; see `causeway transports`", (int)length,
-					list);
+			return cw__fail(CW_ERR_INVALID, "there is no transport '%.*s'; see `causeway transports`",
+					(int)length, list);
 		if (!engine->parts[part].on)
 			return cw__fail(CW_ERR_NO_PATH, "transport %.*s is off: %s", (int)length, list,
 					engine->parts[part].why);
@@ -383,8 +383,11 @@ static int connect_link(struct cw_segment *segment, uint64_t timeout)
 	struct cw_engine *engine = segment->engine;
 	struct cw_blob text = { 0 };
 	const char *addresses[8];
-	struct cw__link_options options = { .loop = segment->loop, .name = segment->name, .timeout = timeout,
-					    .segment = segment, .addresses = addresses };
+	struct cw__link_options options = { .loop = segment->loop,
+					    .name = segment->name,
+					    .timeout = timeout,
+					    .segment = segment,
+					    .addresses = addresses };
 	int status = engine->metadata_ops->get(engine->metadata, segment->name, timeout, &text);
 
 	if (!status)
@@ -419,8 +422,7 @@ static int connect_segment(struct cw_segment *segment, uint64_t timeout)
 		memcpy(segment->peer.instance, segment->engine->instance, CW__INSTANCE_BYTES);
 		segment->peer.same_host = segment->peer.same_process = 1;
 		segment->peer.pid = (uint32_t)getpid();
-		snprintf(segment->peer.address, sizeof(segment->peer.address), "%.63s",
-			 segment->engine->bind_host);
+		snprintf(segment->peer.address, sizeof(segment->peer.address), "%.63s", segment->engine->bind_host);
 		segment->peer.port = segment->engine->port;
 		lanes_open_self(segment);
 		set_state(segment, CW_PEER_UP);
@@ -442,7 +444,8 @@ static int connect_segment(struct cw_segment *segment, uint64_t timeout)
 }
 
 /* With engine->lock: an open segment of that name that can be shared. */
-static struct cw_segment *find_open(struct cw_engine *engine, const char *name, const struct cw_segment_options *options)
+static struct cw_segment *find_open(struct cw_engine *engine, const char *name,
+				    const struct cw_segment_options *options)
 {
 	cw__list_each(node, &engine->segments)
 	{
@@ -485,8 +488,9 @@ int cw_segment_open(struct cw_engine *engine, const char *name, const struct cw_
 	segment->self = !strcmp(name, engine->name);
 	status = fill_order(segment, known.transports);
 	if (!status)
-		status = connect_segment(segment, known.timeout ? known.timeout :
-				cw__config_number(&engine->config, "control/connect_timeout", 0));
+		status = connect_segment(
+			segment, known.timeout ? known.timeout
+					       : cw__config_number(&engine->config, "control/connect_timeout", 0));
 	if (status) {
 		char text[200];
 
@@ -534,9 +538,9 @@ int cw_segment_info_get(struct cw_segment *segment, struct cw_segment_info *info
 		.same_host = segment->peer.same_host,
 		.same_process = segment->peer.same_process,
 		.state = (enum cw_peer_state)(atomic_load_explicit(&segment->state, memory_order_acquire) & 0xff),
-		.region_count = segment->self ?
-			atomic_load_explicit(&segment->engine->regions_alive, memory_order_relaxed) :
-			segment->descriptor.buffer_count,
+		.region_count = segment->self
+					? atomic_load_explicit(&segment->engine->regions_alive, memory_order_relaxed)
+					: segment->descriptor.buffer_count,
 	};
 	memcpy(info_out->name, segment->name, sizeof(info_out->name));
 	memcpy(info_out->instance, segment->peer.instance, sizeof(info_out->instance));

@@ -10,7 +10,7 @@
 struct question {
 	struct cw_segment *segment;
 	struct cw_task task;
-	struct cw_timer timer;  /* looks again while the peer is being connected */
+	struct cw_timer timer; /* looks again while the peer is being connected */
 	uint64_t until, asked, answered_at;
 	_Atomic uint32_t answered; /* futex */
 	_Atomic int refs;
@@ -130,8 +130,8 @@ static void answered(void *arg, int status, const void *body, size_t length)
 	struct question *question = arg;
 
 	if (!status && question->wants_regions)
-		status = question->segment->peer.classic ? take_descriptor(question, body, length) :
-							   take_list(question, body, length);
+		status = question->segment->peer.classic ? take_descriptor(question, body, length)
+							 : take_list(question, body, length);
 	if (!status && question->wants_regions && question->first) {
 		ask(question); /* the next page */
 		return;

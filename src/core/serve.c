@@ -43,8 +43,7 @@ static int claim_pin(struct cw_engine *engine, const struct cw_claim *claim, str
 		return CW_ERR_STALE_REGION;
 	if (!claim->classic && region->view.key != claim->key)
 		status = CW_ERR_ACCESS;
-	else if (claim->address < region->view.address ||
-		 claim->address - region->view.address > region->view.length ||
+	else if (claim->address < region->view.address || claim->address - region->view.address > region->view.length ||
 		 claim->length > region->view.length - (claim->address - region->view.address))
 		status = CW_ERR_NOT_REGISTERED;
 	else if (!(region->view.access & need))
@@ -211,21 +210,26 @@ void cw__core_welcome(struct cw_host *host, struct cw__welcome *welcome)
 		const struct cw__part *part = &engine->parts[i];
 
 		if (part->on && welcome->transport_count < CW__TRANSPORTS_MAX)
-			welcome->transports[welcome->transport_count++] = (struct cw__transport_offer){
-				{ part->ops->name, (uint16_t)strlen(part->ops->name) },
-				part->description.data,
-				(uint16_t)part->description.length
-			};
+			welcome->transports[welcome->transport_count++] =
+				(struct cw__transport_offer){ { part->ops->name, (uint16_t)strlen(part->ops->name) },
+							      part->description.data,
+							      (uint16_t)part->description.length };
 	}
 }
 
-/* Encodes a pinned region. Parts of it that are revoked must not be reached by grants, so a region with holes has none. */
+/* Encodes a pinned region. Parts of it that are revoked must not be reached by grants, so a region with holes has none.
+ */
 static int append_record(struct cw_engine *engine, struct cw_region *region, struct cw_blob *out)
 {
 	struct cw__region_record record = {
-		.id = region->view.id, .key = region->view.key, .address = region->view.address,
-		.length = region->view.length, .access = region->view.access, .kind = (uint32_t)region->view.kind,
-		.device = region->view.device, .numa_node = region->view.numa_node,
+		.id = region->view.id,
+		.key = region->view.key,
+		.address = region->view.address,
+		.length = region->view.length,
+		.access = region->view.access,
+		.kind = (uint32_t)region->view.kind,
+		.device = region->view.device,
+		.numa_node = region->view.numa_node,
 		.location = { region->memory.location, (uint16_t)strlen(region->memory.location) },
 	};
 	struct cw_blob blobs[CW__PARTS_MAX] = { 0 };

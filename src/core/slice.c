@@ -141,7 +141,7 @@ static uint32_t piece_bound(const struct cw__request *request, uint64_t length)
 }
 
 void cw__slice_fill(struct cw__slice *slice, struct cw__request *request, unsigned rail, uint64_t offset,
-		       uint64_t length)
+		    uint64_t length)
 {
 	struct cw_engine *engine = request->batch->engine;
 

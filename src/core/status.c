@@ -25,7 +25,7 @@ static const struct row rows[] = {
 static const struct row *find(int status)
 {
 	static const struct row unknown = { 0, CW_SCOPE_ENGINE, 0, "UNKNOWN", "unknown status" };
-	size_t at = status <= 0 ? (size_t)-(long)status : SIZE_MAX;
+	size_t at = status <= 0 ? (size_t) - (long)status : SIZE_MAX;
 
 	return at < sizeof(rows) / sizeof(rows[0]) ? &rows[at] : &unknown;
 }

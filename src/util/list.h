@@ -12,7 +12,7 @@ struct cw__list {
 	struct cw__list *prev, *next;
 };
 
-#define cw__container(pointer, type, member) ((type *)(void *)((char *)(pointer) - offsetof(type, member)))
+#define cw__container(pointer, type, member) ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
 
 static inline void cw__list_init(struct cw__list *node)
 {

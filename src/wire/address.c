@@ -27,7 +27,8 @@ static int parse_port(const char *text, size_t length, uint16_t *port_out)
 	return CW_OK;
 }
 
-/* Letters, digits and what else names and zone indices are made of; in particular nothing that could break a log line. */
+/* Letters, digits and what else names and zone indices are made of; in particular nothing that could break a log line.
+ */
 static int plain_characters(const char *text, size_t length)
 {
 	for (size_t i = 0; i < length; i++) {

@@ -29,15 +29,18 @@ struct cw__classic_frame {
 	const char *json; /* borrowed from body; not NUL-terminated */
 	size_t json_length;
 };
-/* Splits a body (what follows the length). First byte 0..3 = type; 4..127 = old-style frame, all of it JSON; else CW_ERR_PROTOCOL. */
+/* Splits a body (what follows the length). First byte 0..3 = type; 4..127 = old-style frame, all of it JSON; else
+ * CW_ERR_PROTOCOL. */
 int cw__classic_body_decode(const void *body, size_t length, struct cw__classic_frame *frame_out);
-/* Length, type byte (none for OLD) and json; the bytes needed when out is NULL, written otherwise; 0 = capacity too small. */
+/* Length, type byte (none for OLD) and json; the bytes needed when out is NULL, written otherwise; 0 = capacity too
+ * small. */
 size_t cw__classic_encode(enum cw__classic_type type, const char *json, size_t json_length, void *out, size_t capacity);
 
 /* ------------------------------------------------------------------------------------------- documents */
 
-/* All texts are malloc'ed JSON, compact, keys sorted, ending in one newline like the original's; freed with free(). NULL and errno:
- * ENOMEM = no memory, EINVAL = a peer would refuse it (not UTF-8, empty name, unusable buffer, ...). Decoders are strict: type, range, UTF-8, depth 32, duplicate keys, integers up to 2^64-1; CW_ERR_PROTOCOL with one
+/* All texts are malloc'ed JSON, compact, keys sorted, ending in one newline like the original's; freed with free().
+ * NULL and errno: ENOMEM = no memory, EINVAL = a peer would refuse it (not UTF-8, empty name, unusable buffer, ...).
+ * Decoders are strict: type, range, UTF-8, depth 32, duplicate keys, integers up to 2^64-1; CW_ERR_PROTOCOL with one
  * line in why (why_size bytes). Unknown members are passed over. */
 
 struct cw__classic_buffer {
@@ -62,9 +65,11 @@ struct cw__descriptor {
 };
 #define CW__DESCRIPTOR_BUFFERS_MAX 1000000u
 
-/* A classic tcp descriptor with our member added. protocol other than "tcp" is refused on encoding. timestamp: the text to put in. */
+/* A classic tcp descriptor with our member added. protocol other than "tcp" is refused on encoding. timestamp: the text
+ * to put in. */
 char *cw__descriptor_encode(const struct cw__descriptor *descriptor, const char *timestamp, size_t *length_out);
-/* Buffers of protocols other than tcp are not listed; a tcp buffer with empty name, addr 0 or length 0 spoils the whole. */
+/* Buffers of protocols other than tcp are not listed; a tcp buffer with empty name, addr 0 or length 0 spoils the
+ * whole. */
 int cw__descriptor_decode(const char *json, size_t length, struct cw__descriptor *descriptor_out, char *why,
 			  size_t why_size);
 void cw__descriptor_free(struct cw__descriptor *descriptor);
@@ -78,7 +83,8 @@ int cw__classic_notify_decode(const char *json, size_t length, struct cw__classi
 void cw__classic_notify_free(struct cw__classic_notify *notify);
 
 /* Is this document well-formed by the strict rules, with an object (or null when allowed) at its top? */
-/* Does this Metadata request come from one of us, who resolves regions one by one and wants no list of them? Such a request is
+/* Does this Metadata request come from one of us, who resolves regions one by one and wants no list of them? Such a
+ * request is
  * {"x_causeway":{}}; classic peers ignore what a request says. Malformed documents are not. */
 #define CW__CLASSIC_NATIVE_REQUEST "{\"x_causeway\":{}}\n"
 int cw__classic_is_native_request(const char *json, size_t length);
@@ -108,8 +114,9 @@ int cw__classic_status_decode(const unsigned char data[CW__CLASSIC_STATUS_BYTES]
 
 /* -------------------------------------------------------------------------------------------- addresses */
 
-/* "host", "host:port", "[v6]", "[v6]:port", a bare v6 literal with two or more colons. A leading '/' is dropped. port_out gets
- * fallback_port when none is given. CW_ERR_ADDRESS: empty, host longer than host_size-1, port not 1..65535, junk. */
+/* "host", "host:port", "[v6]", "[v6]:port", a bare v6 literal with two or more colons. A leading '/' is dropped.
+ * port_out gets fallback_port when none is given. CW_ERR_ADDRESS: empty, host longer than host_size-1, port
+ * not 1..65535, junk. */
 int cw__address_parse(const char *text, uint16_t fallback_port, char *host_out, size_t host_size, uint16_t *port_out);
 /* "host:port", brackets where needed; returns the length, 0 = does not fit. */
 size_t cw__address_format(const char *host, uint16_t port, char *out, size_t size);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * CRC-32C (polynomial 0x1edc6f41, reflected): eight bytes per instruction where the processor has SSE4.2, else by table.
+ * CRC-32C (polynomial 0x1edc6f41, reflected): eight bytes per instruction where the processor has SSE4.2, else by
+ * table.
  */
 #include "wire/crc32c.h"
 

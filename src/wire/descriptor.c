@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The JSON documents of the classic protocol: segment descriptor, notification, connection request. Members are added in
- * alphabetical order, because that is how the original writes them. docs/protocol.md, "Classic".
+ * The JSON documents of the classic protocol: segment descriptor, notification, connection request. Members are added
+ * in alphabetical order, because that is how the original writes them. docs/protocol.md, "Classic".
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -13,7 +13,8 @@
 #define ADDRESSES_MAX (sizeof(((struct cw__descriptor *)NULL)->addresses) / sizeof(char[80]))
 #define INSTANCE_BYTES sizeof(((struct cw__descriptor *)NULL)->instance)
 
-/* Classic peers pass over members that they do not know, so this one tells ours that more than classic is spoken here. */
+/* Classic peers pass over members that they do not know, so this one tells ours that more than classic is spoken here.
+ */
 static const char announcement_name[] = "x_causeway";
 
 /* ------------------------------------------------------------------------------ rules of both directions */
@@ -449,7 +450,8 @@ int cw__classic_is_native_request(const char *json, size_t length)
 
 	if (cw__json_parse(json, length, 1, &root, &why))
 		return 0;
-	native = root && !cw__json_get(root, announcement_name, json_type_object, CW__JSON_REQUIRED, &announcement, &why);
+	native = root &&
+		 !cw__json_get(root, announcement_name, json_type_object, CW__JSON_REQUIRED, &announcement, &why);
 	json_object_put(root);
 	return native;
 }

@@ -18,8 +18,8 @@ struct cw__json_scan {
 	char first;
 };
 
-/* NULL when the text is one JSON value by RFC 8259, and within our limits: valid UTF-8, at most CW__JSON_DEPTH deep, no NUL in a
- * string, integers from -2^63 to 2^64-1. Otherwise a constant line that says what is wrong. */
+/* NULL when the text is one JSON value by RFC 8259, and within our limits: valid UTF-8, at most CW__JSON_DEPTH deep, no
+ * NUL in a string, integers from -2^63 to 2^64-1. Otherwise a constant line that says what is wrong. */
 const char *cw__json_scan(const char *text, size_t length, struct cw__json_scan *scan_out);
 
 /* Is the text well-formed UTF-8 without NUL bytes? */
@@ -35,12 +35,13 @@ struct cw__why {
 /* Writes the line; returns CW_ERR_PROTOCOL. */
 __attribute__((format(printf, 2, 3))) int cw__json_refuse(const struct cw__why *why, const char *format, ...);
 
-/* Parses a document whose outermost value is an object, or null when that is allowed: then *root_out is NULL. The caller gives
- * the tree back with json_object_put(). CW_ERR_PROTOCOL with a line in why. */
+/* Parses a document whose outermost value is an object, or null when that is allowed: then *root_out is NULL. The
+ * caller gives the tree back with json_object_put(). CW_ERR_PROTOCOL with a line in why. */
 int cw__json_parse(const char *text, size_t length, int null_allowed, struct json_object **root_out,
 		   const struct cw__why *why);
 
-/* The getters refuse another type than the wanted one. An absent member is refused when required; else *out stays as it was. */
+/* The getters refuse another type than the wanted one. An absent member is refused when required; else *out stays as it
+ * was. */
 enum cw__json_presence { CW__JSON_OPTIONAL, CW__JSON_REQUIRED };
 
 /* An object or array, borrowed from object. */

@@ -11,8 +11,10 @@
 
 #define CW__NATIVE_VERSION 1u
 #define CW__MAGIC_BYTES 8
-#define CW__MAGIC_CONTROL "CWCTRL1\0" /* first 8 bytes of a control connection; as a u64 far above any classic length */
-#define CW__MAGIC_DATA "CWDATA1\0"    /* first 8 bytes of a data connection */
+#define CW__MAGIC_CONTROL                                                                                              \
+	"CWCTRL1\0"                /* first 8 bytes of a control connection; as a u64 far above any classic length     \
+				    */
+#define CW__MAGIC_DATA "CWDATA1\0" /* first 8 bytes of a data connection */
 #define CW__INSTANCE_BYTES 16
 #define CW__NAME_MAX 255
 #define CW__HELLO_MAX 1024u    /* whole hello, magic and length included */
@@ -24,8 +26,8 @@
 /* Hello and welcome both start with: magic[8], u32 length of what follows. */
 #define CW__PREFIX_BYTES 12
 
-/* Reads the length that follows the magic, for a reader that has CW__PREFIX_BYTES: the bytes still to come. CW_ERR_PROTOCOL when
- * the magic is neither or the whole would be longer than max. */
+/* Reads the length that follows the magic, for a reader that has CW__PREFIX_BYTES: the bytes still to come.
+ * CW_ERR_PROTOCOL when the magic is neither or the whole would be longer than max. */
 int cw__prefix_decode(const void *data, size_t max, size_t *rest_out);
 
 struct cw__text {
@@ -82,8 +84,8 @@ int cw__welcome_decode(const void *data, size_t length, struct cw__welcome *welc
 
 /* ---------------------------------------------------------------------------------- control frames */
 
-/* Requests go from initiator to target and are answered with the same type and sequence, CW__CONTROL_REPLY set, in any order.
- * Pushes go from target to initiator, are not answered and have sequence 0. */
+/* Requests go from initiator to target and are answered with the same type and sequence, CW__CONTROL_REPLY set, in any
+ * order. Pushes go from target to initiator, are not answered and have sequence 0. */
 enum cw__control_type {
 	CW__CONTROL_PROBE = 1,   /* empty -> empty */
 	CW__CONTROL_RESOLVE = 2, /* cw__resolve -> cw__region_record */
@@ -159,8 +161,8 @@ int cw__cancel_decode(const void *data, size_t length, struct cw__cancel *cancel
 /* ------------------------------------------------------------------------------------- data frames */
 
 /*
- * WRITE: header, pieces, payload -> DONE. READ: header, pieces -> DATA: header, payload (status 0), or header alone. Frames are
- * answered in any order by id. A target that refuses a WRITE reads and drops its payload, then answers.
+ * WRITE: header, pieces, payload -> DONE. READ: header, pieces -> DATA: header, payload (status 0), or header alone.
+ * Frames are answered in any order by id. A target that refuses a WRITE reads and drops its payload, then answers.
  */
 enum cw__data_type { CW__DATA_WRITE = 1, CW__DATA_READ = 2, CW__DATA_DONE = 3, CW__DATA_DATA = 4 };
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Two engines of one process with memory on both sides and a segment from one to the other: what many tests start from. */
+/* Two engines of one process with memory on both sides and a segment from one to the other: what many tests start from.
+ */
 #ifndef CW_TESTS_SUPPORT_PAIR_H
 #define CW_TESTS_SUPPORT_PAIR_H
 
@@ -16,7 +17,8 @@ struct pair {
 	size_t length;
 };
 
-/* transports: "local" (one engine), or the list that the segment may use. Ends the program with a text when it fails. */
+/* transports: "local" (one engine), or the list that the segment may use. Ends the program with a text when it fails.
+ */
 void pair_open(struct pair *pair, const char *transports, size_t length);
 void pair_close(struct pair *pair);
 /* Engines without anything, silent; name NULL = 127.0.0.1. */

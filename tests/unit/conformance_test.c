@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The same table of cases on every transport: two engines in this process (one for `local`), memory of both kinds,
- * requests of every shape, refusals, notifications, revocation, cancellation. A new transport joins with one line in `ways`.
+ * requests of every shape, refusals, notifications, revocation, cancellation. A new transport joins with one line in
+ * `ways`.
  */
 #include <causeway/causeway.h>
 #include <setjmp.h>
@@ -21,16 +22,13 @@ struct way {
 	const char *name;
 	const char *transports; /* for the segment */
 	int same_engine;
-	int engine_memory;      /* of the target; else ordinary memory */
-	const char *expected;   /* in the path report */
+	int engine_memory;    /* of the target; else ordinary memory */
+	const char *expected; /* in the path report */
 };
 
 static const struct way ways[] = {
-	{ "local", NULL, 1, 1, "local" },
-	{ "shm granted", "shm", 0, 1, "shm" },
-	{ "shm attached", "shm", 0, 0, "shm" },
-	{ "tcp", "tcp", 0, 0, "tcp" },
-	{ "best", NULL, 0, 1, "shm" },
+	{ "local", NULL, 1, 1, "local" }, { "shm granted", "shm", 0, 1, "shm" }, { "shm attached", "shm", 0, 0, "shm" },
+	{ "tcp", "tcp", 0, 0, "tcp" },    { "best", NULL, 0, 1, "shm" },
 };
 
 static const struct way *way;
@@ -146,7 +144,8 @@ static void plain_ranges(void **state)
 	static const struct {
 		uint64_t here, there, length;
 	} rows[] = {
-		{ 0, 0, 1 }, { 1, 2, 3 }, { 4095, 7, 4097 }, { 0, 4096, 65536 }, { 13, 1, 1000003 }, { 5, 3, 64u << 20 },
+		{ 0, 0, 1 },        { 1, 2, 3 },        { 4095, 7, 4097 },
+		{ 0, 4096, 65536 }, { 13, 1, 1000003 }, { 5, 3, 64u << 20 },
 	};
 
 	(void)state;
@@ -179,10 +178,17 @@ static void pages(void **state)
 		near_pages[i] = i * 7 % (2 * COUNT);
 		far_pages[i] = i * 11 % (2 * COUNT);
 	}
-	request.local = (struct cw_vec){ .base = (uint64_t)(uintptr_t)w.here + 3, .page_size = PAGE, .count = COUNT,
-					 .indices = near_pages, .index_bits = 32 };
-	request.remote = (struct cw_vec){ .base = (uint64_t)(uintptr_t)w.there + 5, .page_size = PAGE, .stride = PAGE + 64,
-					  .count = COUNT, .indices = far_pages, .index_bits = 64 };
+	request.local = (struct cw_vec){ .base = (uint64_t)(uintptr_t)w.here + 3,
+					 .page_size = PAGE,
+					 .count = COUNT,
+					 .indices = near_pages,
+					 .index_bits = 32 };
+	request.remote = (struct cw_vec){ .base = (uint64_t)(uintptr_t)w.there + 5,
+					  .page_size = PAGE,
+					  .stride = PAGE + 64,
+					  .count = COUNT,
+					  .indices = far_pages,
+					  .index_bits = 64 };
 	fill(w.here, 3 + 2 * COUNT * PAGE, 5);
 	complete(&request, 1);
 	for (size_t i = 0; i < COUNT; i++)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a transfer costs once everything is warm: from submit to complete no allocation by any thread and no system call by
- * the submitting one, over `local` and over memory that another engine granted. System calls are counted by the
+ * What a transfer costs once everything is warm: from submit to complete no allocation by any thread and no system call
+ * by the submitting one, over `local` and over memory that another engine granted. System calls are counted by the
  * kernel (syscall user dispatch, Linux 5.11): each one raises SIGSYS while the selector says so.
  */
 #include <causeway/causeway.h>
@@ -76,8 +76,8 @@ static void on_system_call(int number, siginfo_t *info, void *context)
 	selector = ALLOW;
 	calls++;
 	last_call = info->si_syscall;
-	result = syscall(info->si_syscall, registers[REG_RDI], registers[REG_RSI], registers[REG_RDX], registers[REG_R10],
-			 registers[REG_R8], registers[REG_R9]);
+	result = syscall(info->si_syscall, registers[REG_RDI], registers[REG_RSI], registers[REG_RDX],
+			 registers[REG_R10], registers[REG_R8], registers[REG_R9]);
 	registers[REG_RAX] = result == -1 ? -errno : result;
 }
 
@@ -137,7 +137,8 @@ static void costs_nothing(const char *transports)
 	spent = atomic_load(&allocations) - before;
 	pair_close(&pair);
 	if (called)
-		print_message("%ld system calls in %d batches, the last one is number %ld\n", called, ROUNDS, last_call);
+		print_message("%ld system calls in %d batches, the last one is number %ld\n", called, ROUNDS,
+			      last_call);
 	assert_int_equal(spent, 0);
 	assert_int_equal(called, 0);
 }

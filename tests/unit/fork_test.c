@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fork() in the middle of work, while other threads hold the engine's locks: the child gets CW_ERR_FORKED from every call, can
- * open an engine of its own and end; the parent's transfers complete.
+ * fork() in the middle of work, while other threads hold the engine's locks: the child gets CW_ERR_FORKED from every
+ * call, can open an engine of its own and end; the parent's transfers complete.
  */
 #include <causeway/causeway.h>
 #include <pthread.h>
@@ -40,7 +40,8 @@ static void *transfer(void *arg)
 	return NULL;
 }
 
-/* In the child: 0, or the number of the first call that did not say CW_ERR_FORKED. No stdio, no asserts: locks may be held. */
+/* In the child: 0, or the number of the first call that did not say CW_ERR_FORKED. No stdio, no asserts: locks may be
+ * held. */
 static int every_call(struct cw_batch *batch, struct cw_counter *counter, struct cw_queue *queue)
 {
 	struct cw_engine_stats stats = { .size = sizeof(stats) };
@@ -90,7 +91,8 @@ static int every_call(struct cw_batch *batch, struct cw_counter *counter, struct
 		cw_queue_wait(queue, &event, 1, SECOND),
 		cw_queue_arm(queue),
 		cw_notify_send(pair.near, &notify, SECOND),
-		cw_path_explain(pair.segment, pair.here, (uint64_t)(uintptr_t)pair.there, 1, CW_OP_READ, steps, 4, &count),
+		cw_path_explain(pair.segment, pair.here, (uint64_t)(uintptr_t)pair.there, 1, CW_OP_READ, steps, 4,
+				&count),
 	};
 
 	for (size_t i = 0; i < sizeof(statuses) / sizeof(statuses[0]); i++)

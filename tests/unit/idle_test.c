@@ -121,7 +121,8 @@ static void three_open_peers(void **state)
 
 		options.transports = ways[i];
 		assert_int_equal(cw_memory_allocate(engines[i + 1], 65536, NULL, &to, &there), CW_OK);
-		assert_int_equal(cw_segment_open(engines[0], cw_engine_name(engines[i + 1]), &options, &segments[i]), CW_OK);
+		assert_int_equal(cw_segment_open(engines[0], cw_engine_name(engines[i + 1]), &options, &segments[i]),
+				 CW_OK);
 		pair.segment = segments[i];
 		pair.there = to;
 		request = pair_request(&pair, CW_OP_WRITE, 0, 0, 65536);

@@ -82,7 +82,9 @@ struct footprint {
 
 static struct footprint footprint(void)
 {
-	struct footprint now = { .fds = own_entries("fd"), .threads = own_entries("task"), .blocks = atomic_load(&live) };
+	struct footprint now = { .fds = own_entries("fd"),
+				 .threads = own_entries("task"),
+				 .blocks = atomic_load(&live) };
 	FILE *file = fopen("/proc/self/maps", "r");
 	long pages = 0;
 	char line[512];
@@ -100,7 +102,8 @@ static struct footprint footprint(void)
 	return now;
 }
 
-/* Joined threads stay in /proc for a moment. blocks: the C library keeps some for the stacks of threads that it caches. */
+/* Joined threads stay in /proc for a moment. blocks: the C library keeps some for the stacks of threads that it caches.
+ */
 static void expect_footprint(const struct footprint *before, long blocks)
 {
 	uint64_t until = now_ns() + 2 * SECOND;
@@ -161,16 +164,20 @@ static void sixty_four_at_once(void **state)
 	for (int i = 0; i < COUNT; i++)
 		engines[i] = engine_open(NULL, 0);
 	for (int i = 0; i < COUNT; i++)
-		assert_int_equal(cw_segment_open(engines[i], cw_engine_name(engines[(i + 1) % COUNT]), NULL, &segments[i]),
-				 CW_OK);
+		assert_int_equal(
+			cw_segment_open(engines[i], cw_engine_name(engines[(i + 1) % COUNT]), NULL, &segments[i]),
+			CW_OK);
 	for (int i = 0; i < COUNT; i++) {
-		struct cw_notify notify = { .segment = segments[i], .name = "to the next", .data = &i, .length = sizeof(i) };
+		struct cw_notify notify = {
+			.segment = segments[i], .name = "to the next", .data = &i, .length = sizeof(i)
+		};
 
 		assert_int_equal(cw_notify_send(engines[i], &notify, 10 * SECOND), CW_OK);
 	}
 	for (int i = 0; i < COUNT; i++) {
 		do
-			assert_int_equal(cw_queue_wait(cw_engine_queue(engines[(i + 1) % COUNT]), &event, 1, 10 * SECOND), 1);
+			assert_int_equal(
+				cw_queue_wait(cw_engine_queue(engines[(i + 1) % COUNT]), &event, 1, 10 * SECOND), 1);
 		while (event.kind != CW_EVENT_NOTIFY);
 		assert_string_equal(event.sender, cw_engine_name(engines[i]));
 		assert_memory_equal(event.data, &i, sizeof(i));
@@ -287,7 +294,11 @@ static int one_transfer(struct cw_engine *engine, struct cw_segment *segment)
 	struct cw_request request = {
 		.segment = segment,
 		.op = CW_OP_WRITE,
-		.local = { .base = (uint64_t)(uintptr_t)memory, .page_size = 100, .count = 1, .indices = &page, .index_bits = 32 },
+		.local = { .base = (uint64_t)(uintptr_t)memory,
+			   .page_size = 100,
+			   .count = 1,
+			   .indices = &page,
+			   .index_bits = 32 },
 		.remote = { .base = (uint64_t)(uintptr_t)memory + 4096, .page_size = 100, .count = 1 },
 	};
 	int status;
@@ -333,7 +344,8 @@ static int life_of_one(long n)
 	return status;
 }
 
-/* Registration and transfer between two engines whose segment is open: json-c, which opening needs, does not survive. */
+/* Registration and transfer between two engines whose segment is open: json-c, which opening needs, does not survive.
+ */
 static int transfer_of_two(long n)
 {
 	struct cw_engine *near = engine_open(quick, 2), *far = engine_open(quick, 2);

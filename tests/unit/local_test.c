@@ -93,9 +93,8 @@ static void plain_ranges(void **state)
 		enum cw_op op;
 		uint64_t local, remote, length;
 	} rows[] = {
-		{ CW_OP_WRITE, 0, 500000, 1 },	     { CW_OP_READ, 1, 500001, 1 },
-		{ CW_OP_WRITE, 3, 600001, 4095 },    { CW_OP_READ, 5, 700003, 65537 },
-		{ CW_OP_WRITE, 0, 524288, 524288 },  { CW_OP_READ, 0, 524288, 524288 },
+		{ CW_OP_WRITE, 0, 500000, 1 },    { CW_OP_READ, 1, 500001, 1 },       { CW_OP_WRITE, 3, 600001, 4095 },
+		{ CW_OP_READ, 5, 700003, 65537 }, { CW_OP_WRITE, 0, 524288, 524288 }, { CW_OP_READ, 0, 524288, 524288 },
 	};
 	struct fixture *f = *state;
 
@@ -103,7 +102,8 @@ static void plain_ranges(void **state)
 		struct cw_request request = plain(f, rows[i].op, rows[i].local, rows[i].remote, rows[i].length);
 
 		for (size_t j = 0; j < rows[i].length; j++)
-			f->memory[(rows[i].op == CW_OP_WRITE ? rows[i].local : rows[i].remote) + j] = (unsigned char)(i + j);
+			f->memory[(rows[i].op == CW_OP_WRITE ? rows[i].local : rows[i].remote) + j] =
+				(unsigned char)(i + j);
 		run(f, &request, CW_BATCH_COMPLETED, CW_OK);
 		assert_memory_equal(f->memory + rows[i].local, f->memory + rows[i].remote, rows[i].length);
 	}
@@ -116,15 +116,25 @@ static void paged_vectors(void **state)
 	struct fixture *f = *state;
 	struct cw_request request = plain(f, CW_OP_WRITE, 0, 524288, 4096);
 
-	request.local = (struct cw_vec){ .base = request.local.base, .page_size = 1000, .stride = 1024, .count = 6,
-					 .indices = from, .index_bits = 32 };
-	request.remote = (struct cw_vec){ .base = request.remote.base, .page_size = 1000, .stride = 4096, .count = 6,
-					  .indices = to, .index_bits = 64 };
+	request.local = (struct cw_vec){ .base = request.local.base,
+					 .page_size = 1000,
+					 .stride = 1024,
+					 .count = 6,
+					 .indices = from,
+					 .index_bits = 32 };
+	request.remote = (struct cw_vec){ .base = request.remote.base,
+					  .page_size = 1000,
+					  .stride = 4096,
+					  .count = 6,
+					  .indices = to,
+					  .index_bits = 64 };
 	run(f, &request, CW_BATCH_COMPLETED, CW_OK);
 	for (size_t i = 0; i < 6; i++)
 		assert_memory_equal(f->memory + from[i] * 1024, f->memory + 524288 + to[i] * 4096, 1000);
 	/* Unequal pages: 3 of 2000 bytes on one side, 6 of 1000 on the other. */
-	request.local = (struct cw_vec){ .base = (uint64_t)(uintptr_t)f->memory, .page_size = 2000, .stride = 3000, .count = 3 };
+	request.local = (struct cw_vec){
+		.base = (uint64_t)(uintptr_t)f->memory, .page_size = 2000, .stride = 3000, .count = 3
+	};
 	run(f, &request, CW_BATCH_COMPLETED, CW_OK);
 	for (size_t i = 0; i < 6; i++)
 		assert_memory_equal(f->memory + i / 2 * 3000 + i % 2 * 1000, f->memory + 524288 + to[i] * 4096, 1000);
@@ -183,7 +193,7 @@ static void the_target_decides(void **state)
 	run(f, &request, CW_BATCH_FAILED, CW_ERR_ACCESS);
 	request.op = CW_OP_READ;
 	run(f, &request, CW_BATCH_COMPLETED, CW_OK);
-	request.remote.base = (uint64_t)(uintptr_t)private;
+	request.remote.base = (uint64_t)(uintptr_t) private;
 	run(f, &request, CW_BATCH_FAILED, CW_ERR_ACCESS);
 	request.remote.base = (uint64_t)(uintptr_t)read_only + sizeof(read_only) - 99;
 	run(f, &request, CW_BATCH_FAILED, CW_ERR_NOT_REGISTERED);
@@ -211,7 +221,8 @@ static void registration_rules(void **state)
 	assert_int_equal(cw_region_register(f->engine, memory + 4096, 8192, NULL, &three), CW_ERR_OVERLAP);
 	assert_int_equal(cw_region_register(f->engine, memory, 4096, NULL, &three), CW_ERR_OVERLAP);
 	assert_int_equal(cw_region_register(f->engine, memory, 0, NULL, &three), CW_ERR_INVALID);
-	assert_int_equal(cw_region_register(f->engine, (void *)(uintptr_t)(1u << 20), 4096, NULL, &three), CW_ERR_INVALID);
+	assert_int_equal(cw_region_register(f->engine, (void *)(uintptr_t)(1u << 20), 4096, NULL, &three),
+			 CW_ERR_INVALID);
 	options.location = "cuda:0";
 	assert_int_equal(cw_region_register(f->engine, memory + 8192, 4096, &options, &three), CW_ERR_LOCATION);
 	options.location = "cpu:7";
@@ -342,8 +353,9 @@ static void paths_and_regions(void **state)
 	struct cw_remote_region regions[4];
 	size_t count = 0;
 
-	assert_int_equal(cw_path_explain(f->self, f->memory, (uint64_t)(uintptr_t)f->memory, 100, CW_OP_READ, steps, 8,
-					 &count), CW_OK);
+	assert_int_equal(
+		cw_path_explain(f->self, f->memory, (uint64_t)(uintptr_t)f->memory, 100, CW_OP_READ, steps, 8, &count),
+		CW_OK);
 	assert_true(count >= 1);
 	assert_string_equal(steps[0].transport, "local");
 	assert_int_equal(steps[0].chosen, 1);

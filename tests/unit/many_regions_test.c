@@ -32,8 +32,8 @@ static void found_and_listed(void **state)
 	assert_int_equal(cw_engine_open(NULL, &far), CW_OK);
 	assert_int_equal(cw_region_register(near, here, sizeof(here), NULL, &region), CW_OK);
 	for (size_t i = 0; i < REGIONS; i++)
-		assert_int_equal(cw_region_register(far, there + (i * 7919 % REGIONS) * STRIDE, PAGE, NULL, &regions[i]),
-				 CW_OK);
+		assert_int_equal(
+			cw_region_register(far, there + (i * 7919 % REGIONS) * STRIDE, PAGE, NULL, &regions[i]), CW_OK);
 	if (cw_segment_open(near, cw_engine_name(far), NULL, &segment))
 		fail_msg("%s", cw_last_error());
 	assert_int_equal(cw_segment_regions(segment, list, REGIONS + 1, &count), CW_OK);

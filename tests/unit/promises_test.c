@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The ten promises, one test or two each, named after them. What conformance_test.c shows on every transport (rights, bounds,
- * cancellation, revocation, order of notifications) is not repeated here.
+ * The ten promises, one test or two each, named after them. What conformance_test.c shows on every transport (rights,
+ * bounds, cancellation, revocation, order of notifications) is not repeated here.
  */
 #include <core/core.h>
 #include <fcntl.h>
@@ -162,7 +162,8 @@ static void one_terminal_state_of_an_opening(void **state)
 	struct cw_engine *engine = engine_open(NULL, 0);
 	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } };
 	socklen_t length = sizeof(address);
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0); /* bound, so that the port stays free, but not listening */
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0); /* bound, so that the port stays free, but not
+								    listening */
 	struct cw_segment *segment = NULL;
 	uint64_t began = now_ns();
 	char name[32];
@@ -243,7 +244,8 @@ static void notification_comes_at_most_once(void **state)
 	for (int sender = 0; sender < 2; sender++) { /* another instance counts for itself */
 		instance[15] = (unsigned char)sender;
 		for (size_t i = 0; i < sizeof(fresh) / sizeof(fresh[0]); i++) {
-			assert_int_equal(cw__core_notify(&engine->host.base, instance, sequences[i], name, name, "x", 1), CW_OK);
+			assert_int_equal(
+				cw__core_notify(&engine->host.base, instance, sequences[i], name, name, "x", 1), CW_OK);
 			assert_int_equal(cw_queue_poll(cw_engine_queue(engine), &event, 1), fresh[i]);
 			if (fresh[i])
 				cw_event_clear(&event);
@@ -317,14 +319,20 @@ static void the_target_decides(void **state)
 	assert_int_equal(cw_region_register(engine, memory, 4096, &options, &region), CW_OK);
 	assert_int_equal(cw_region_register(engine, memory + 4096, 4096, &options, &second), CW_OK);
 	assert_true(region->view.key != second->view.key);
-	good = (struct cw_claim){ .region_id = region->view.id, .key = region->view.key, .address = at, .length = 4096,
-				  .op = CW_OP_READ };
+	good = (struct cw_claim){
+		.region_id = region->view.id, .key = region->view.key, .address = at, .length = 4096, .op = CW_OP_READ
+	};
 	const struct {
 		const char *what;
 		struct cw_claim claim;
 		int status;
 	} rows[] = {
-#define CHANGED(field, value) (__extension__({ struct cw_claim changed = good; changed.field = value; changed; }))
+#define CHANGED(field, value)                                                                                          \
+	(__extension__({                                                                                               \
+		struct cw_claim changed = good;                                                                        \
+		changed.field = value;                                                                                 \
+		changed;                                                                                               \
+	}))
 		{ "good", good, CW_OK },
 		{ "key", CHANGED(key, good.key ^ 1), CW_ERR_ACCESS },
 		{ "another region's key", CHANGED(key, second->view.key), CW_ERR_ACCESS },
@@ -543,8 +551,9 @@ static void the_path_can_be_seen_and_demanded(void **state)
 
 	(void)state;
 	pair_open(&pair, "tcp", 65536);
-	assert_int_equal(cw_path_explain(pair.segment, pair.here, (uint64_t)(uintptr_t)pair.there, 100, CW_OP_WRITE, steps, 8,
-					 &count), CW_OK);
+	assert_int_equal(cw_path_explain(pair.segment, pair.here, (uint64_t)(uintptr_t)pair.there, 100, CW_OP_WRITE,
+					 steps, 8, &count),
+			 CW_OK);
 	assert_string_equal(steps[0].transport, "tcp");
 	assert_true(steps[0].chosen && steps[0].rails > 0 && steps[0].gigabytes_per_second > 0 && *steps[0].checks);
 	for (size_t i = 1; i < count; i++)

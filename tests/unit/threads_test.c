@@ -31,7 +31,7 @@ static uint64_t stop_at;
 struct worker {
 	pthread_t thread;
 	unsigned number;
-	uint64_t state; /* of its random numbers */
+	uint64_t state;     /* of its random numbers */
 	unsigned char *own; /* memory that it registers and unregisters */
 };
 
@@ -56,7 +56,8 @@ static struct cw_request request_of(struct worker *worker, unsigned way, const u
 		.segment = ways[way],
 		.op = CW_OP_WRITE,
 		.local = { .base = (uint64_t)(uintptr_t)memories[0] + worker->number * SHARE + offset,
-			   .page_size = length, .count = 1 },
+			   .page_size = length,
+			   .count = 1 },
 		.remote = { .base = (uint64_t)(uintptr_t)there, .page_size = length, .count = 1 },
 	};
 }
@@ -172,7 +173,9 @@ static void look_around(struct worker *worker)
 
 static void notify(struct worker *worker)
 {
-	struct cw_notify message = { .segment = ways[draw(worker, WAYS)], .name = "hello", .data = "12345", .length = 5 };
+	struct cw_notify message = {
+		.segment = ways[draw(worker, WAYS)], .name = "hello", .data = "12345", .length = 5
+	};
 	int status = cw_notify_send(engines[0], &message, 30 * SECOND);
 
 	expect(status == CW_OK, "notify", status);
@@ -235,8 +238,8 @@ static void open_world(const char *progress_threads)
 		struct cw_segment_options options = CW_SEGMENT_OPTIONS_INIT;
 
 		options.transports = lists[i];
-		assert_int_equal(cw_segment_open(engines[0], cw_engine_name(engines[way_target[i]]), &options, &ways[i]),
-				 CW_OK);
+		assert_int_equal(
+			cw_segment_open(engines[0], cw_engine_name(engines[way_target[i]]), &options, &ways[i]), CW_OK);
 	}
 }
 

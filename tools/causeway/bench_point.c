@@ -76,8 +76,7 @@ static int prepare(struct worker *worker, uint64_t window)
 		snprintf(worker->error, sizeof(worker->error), "the buffers are too small for one request (--buffer)");
 		return -1;
 	}
-	worker->requests =
-		calloc(point->batch > LAP_REQUESTS ? point->batch : LAP_REQUESTS, sizeof(*worker->requests));
+	worker->requests = calloc(point->batch > LAP_REQUESTS ? point->batch : LAP_REQUESTS, sizeof(*worker->requests));
 	if (point->pages > 1) {
 		worker->local_pages = malloc(total * sizeof(uint32_t));
 		worker->remote_pages = malloc(total * sizeof(uint32_t));
@@ -277,7 +276,8 @@ static void *worker_main(void *argument)
 {
 	struct worker *worker = argument;
 	const struct bench_place *place = worker->place;
-	int ok = (place->verify ? set_up_content(worker) : touch(worker)) == 0 && measure(worker, WARM_UP * place->seconds) == 0;
+	int ok = (place->verify ? set_up_content(worker) : touch(worker)) == 0 &&
+		 measure(worker, WARM_UP * place->seconds) == 0;
 
 	/* All wait here, also one that failed, so that nobody waits for ever. */
 	pthread_barrier_wait(worker->start);

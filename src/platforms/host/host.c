@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Platform `host`: ordinary memory. Which NUMA node a range is on (move_pages(2), asked for a sample of its pages), whether
- * it is mapped at all (mincore(2)), and allocation of memory that peers on this machine can map: a memfd that is
- * filled and sealed against shrinking before anybody else sees it, so that touching it can never raise SIGBUS.
+ * Platform `host`: ordinary memory. Which NUMA node a range is on (move_pages(2), asked for a sample of its pages),
+ * whether it is mapped at all (mincore(2)), and allocation of memory that peers on this machine can map: a memfd that
+ * is filled and sealed against shrinking before anybody else sees it, so that touching it can never raise SIGBUS.
  */
 #include <causeway/plugin.h>
 #include <errno.h>
@@ -16,8 +16,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define SAMPLES 64u            /* pages whose node is asked for */
-#define PROBE_PAGES 16384u     /* pages looked at by one mincore() */
+#define SAMPLES 64u        /* pages whose node is asked for */
+#define PROBE_PAGES 16384u /* pages looked at by one mincore() */
 #define HUGE_PAGE (2u << 20)
 
 #ifndef MFD_HUGE_2MB
@@ -94,8 +94,9 @@ static int host_claim(void *state, const void *address, size_t length, struct cw
 
 	if (!is_mapped(platform, from, from + length))
 		return CW_ERR_INVALID;
-	*info_out = (struct cw_memory_info){ .kind = CW_MEMORY_HOST, .device = -1, .numa_node = -1,
-					     .page_size = platform->page };
+	*info_out = (struct cw_memory_info){
+		.kind = CW_MEMORY_HOST, .device = -1, .numa_node = -1, .page_size = platform->page
+	};
 	find_nodes(platform, from, from + length, info_out);
 	if (info_out->numa_node < 0)
 		snprintf(info_out->location, sizeof(info_out->location), "cpu:*");
@@ -165,8 +166,9 @@ static int host_query(void *state, const struct cw_memory_options *options, stru
 
 	(void)state;
 	(void)options;
-	*out = (struct cw_memory_capabilities){ .size = sizeof(*out), .can_allocate = 1, .shareable = 1,
-						.huge_pages = huge != 0 };
+	*out = (struct cw_memory_capabilities){
+		.size = sizeof(*out), .can_allocate = 1, .shareable = 1, .huge_pages = huge != 0
+	};
 	if (!huge)
 		snprintf(out->why_not, sizeof(out->why_not), "no free huge pages; see /proc/sys/vm/nr_hugepages");
 	return CW_OK;

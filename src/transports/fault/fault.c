@@ -7,6 +7,8 @@
  * The wrapped ("inner") transport gets a host of its own, in which five services are ours, and slices of our own: what
  * the core posted (the "outer" slice) stays untouched but for scratch[0], which leads to ours.
  */
+#include "luck.h"
+
 #include <causeway/plugin.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -20,24 +22,6 @@
 #define GROUP 16u  /* posted at once */
 #define RAILS_MAX 64u
 
-enum misfortune {
-	DROP = 1,       /* ends with an error and never starts */
-	FAIL_FIRST = 2, /* the same, at once */
-	FAIL_LAST = 4,  /* arrives, but ends with an error */
-	START_LATE = 8,
-	END_LATE = 16,
-	DUPLICATE = 32,
-	REORDER = 64,
-	REFUSE = 128,
-	DOWN = 256,
-	STICK = 512 /* once it started, its end is late and nothing hastens it */
-};
-
-struct rate {
-	enum misfortune what;
-	unsigned of_1000;
-};
-
 /* One for each engine. Constant after open, except peers. */
 struct fault {
 	struct cw_host host; /* first: the inner transport's */
@@ -45,12 +29,11 @@ struct fault {
 	struct cw_host *outer;
 	const struct cw_transport_ops *ops; /* of the inner transport */
 	void *inner;
-	struct rate rates[10];
+	struct cw__luck luck;
 	unsigned spread;  /* our rails for each inner one */
 	uint64_t longest; /* delay, ns */
 	uint64_t stick;   /* ns */
 	unsigned lose;    /* of 1000 messages */
-	_Atomic uint64_t random;
 	pthread_mutex_t lock;
 	struct cw__list peers; /* fault_peer.node; lock */
 };
@@ -110,29 +93,9 @@ struct fault_peer {
 
 /* ---------------------------------------------------------------------------------------------- chance */
 
-/* The n-th number depends on the seed and n alone (splitmix64). Any thread. */
-static uint64_t draw(struct fault *fault)
-{
-	uint64_t x = atomic_fetch_add_explicit(&fault->random, 0x9e3779b97f4a7c15u, memory_order_relaxed);
-
-	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
-	x = (x ^ x >> 27) * 0x94d049bb133111ebu;
-	return x ^ x >> 31;
-}
-
-static unsigned draw_misfortunes(struct fault *fault)
-{
-	unsigned found = 0;
-
-	for (size_t i = 0; i < sizeof(fault->rates) / sizeof(fault->rates[0]); i++)
-		if (fault->rates[i].of_1000 && draw(fault) % 1000 < fault->rates[i].of_1000)
-			found |= fault->rates[i].what;
-	return found;
-}
-
 static uint64_t draw_delay(struct fault *fault)
 {
-	return 1 + draw(fault) % fault->longest;
+	return 1 + cw__luck_draw(&fault->luck) % fault->longest;
 }
 
 static void set_timer(const struct fault_peer *peer, struct cw_timer *timer, uint64_t delay)
@@ -367,7 +330,7 @@ static int inner_message(struct cw_host *host, struct cw_peer *core, const void 
 {
 	struct fault *fault = (struct fault *)host;
 
-	if (fault->lose && draw(fault) % 1000 < fault->lose)
+	if (fault->lose && cw__luck_draw(&fault->luck) % 1000 < fault->lose)
 		return CW_ERR_IO;
 	return fault->outer->ops->message(fault->outer, core, data, length, answered, arg);
 }
@@ -431,7 +394,7 @@ static unsigned fault_post(void *transport, void *opened, unsigned number, struc
 	unsigned taken = 0, misfortunes = 0;
 
 	for (; taken < count && !peer->lost; taken++) {
-		misfortunes = draw_misfortunes(fault);
+		misfortunes = cw__luck_misfortunes(&fault->luck);
 		if (misfortunes & (REFUSE | DOWN) || cw__list_empty(&peer->free_slices))
 			break;
 		start(peer, slices[taken], misfortunes);
@@ -461,7 +424,7 @@ static int fault_copy(void *transport, void *opened, struct cw_slice *outer)
 	struct fault *fault = transport;
 	struct fault_peer *peer = opened;
 	struct fault_slice slice = { .inner = *outer, .outer_ops = fault->outer->ops, .outer = outer, .peer = peer };
-	unsigned misfortunes = draw_misfortunes(fault);
+	unsigned misfortunes = cw__luck_misfortunes(&fault->luck);
 	int status;
 
 	slice.inner.rail = (uint16_t)(outer->rail / fault->spread);
@@ -698,30 +661,6 @@ static int fault_arm(void *transport, struct cw_loop *loop, uint64_t *poll_in_ns
 
 /* ---------------------------------------------------------------------------------------- open, close */
 
-static void read_rates(struct fault *fault)
-{
-	static const struct {
-		const char *key;
-		enum misfortune what[2];
-	} rows[] = {
-		{ "fault/drop", { DROP } },
-		{ "fault/fail", { FAIL_FIRST, FAIL_LAST } },
-		{ "fault/delay", { START_LATE, END_LATE } },
-		{ "fault/duplicate", { DUPLICATE } },
-		{ "fault/reorder", { REORDER } },
-		{ "fault/refuse", { REFUSE } },
-		{ "fault/down", { DOWN } },
-		{ "fault/stick", { STICK } },
-	};
-	size_t count = 0;
-
-	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
-		for (unsigned j = 0; j < 2 && rows[i].what[j]; j++)
-			fault->rates[count++] =
-				(struct rate){ rows[i].what[j], (unsigned)fault->outer->ops->setting_number(
-									fault->outer, rows[i].key, 0) };
-}
-
 static void make_host(struct fault *fault, struct cw_host *outer)
 {
 	fault->outer = outer;
@@ -744,12 +683,11 @@ static int fault_open(struct cw_host *host, void **transport_out, const char **w
 		return CW_ERR_NO_MEMORY;
 	}
 	make_host(fault, host);
-	read_rates(fault);
+	cw__luck_open(&fault->luck, host);
 	fault->spread = (unsigned)host->ops->setting_number(host, "fault/rails", 1);
 	fault->longest = host->ops->setting_number(host, "fault/delay_us", 1000) * 1000;
 	fault->stick = host->ops->setting_number(host, "fault/stick_ms", 2000 * CW__MS);
 	fault->lose = (unsigned)host->ops->setting_number(host, "fault/lose", 0);
-	atomic_init(&fault->random, host->ops->setting_number(host, "fault/seed", 1) * 0xd1342543de82ef95u);
 	pthread_mutex_init(&fault->lock, NULL);
 	cw__list_init(&fault->peers);
 	fault->ops = host->ops->wrap(host, host->ops->setting(host, "fault/wrap"));

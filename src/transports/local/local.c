@@ -64,7 +64,8 @@ static unsigned local_rails(void *transport, void *peer, struct cw_rail_info *ra
 	(void)peer;
 	if (max < 1)
 		return 0;
-	rails_out[0] = (struct cw_rail_info){ .flags = CW_RAIL_SYNC, .max_slice = CW_CHUNK_MAX, .bytes_per_second = 20e9 };
+	rails_out[0] =
+		(struct cw_rail_info){ .flags = CW_RAIL_SYNC, .max_slice = CW_CHUNK_MAX, .bytes_per_second = 20e9 };
 	return 1;
 }
 

@@ -32,8 +32,8 @@ static const void *host_part(const struct sockaddr_storage *address, size_t *len
 	return NULL;
 }
 
-/* Between two processes of one host there is no congestion to control, and an algorithm that paces, such as bbr, only slows
- * both down: measured here, 8 MiB blocks go twice as fast without. An explicit setting counts more. */
+/* Between two processes of one host there is no congestion to control, and an algorithm that paces, such as bbr, only
+ * slows both down: measured here, 8 MiB blocks go twice as fast without. An explicit setting counts more. */
 static void tune_within_host(const struct cw__tcp *tcp, int fd)
 {
 	struct sockaddr_storage near = { 0 }, far = { 0 };
