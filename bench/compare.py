@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """./do bench: Causeway, the bare limit and the Mooncake wheel side by side.
 
-Every workload runs for each of them in turn, several rounds, on the same cores, and the medians and their ratios are printed: on a
-machine that is shared or changes its speed only the ratios last. A peer that is missing is said to be missing.
+Every workload runs for each of them in turn, several rounds, on the same cores, and the medians and their ratios are
+printed: on a machine that is shared or changes its speed only the ratios last. A peer that is missing is said to be so.
 """
 
 import argparse
@@ -60,7 +60,8 @@ def wheel_python():
     python = cache / "mooncake-venv/bin/python"
 
     def works():
-        return python.exists() and not subprocess.run([python, "-c", "import mooncake.engine"], capture_output=True).returncode
+        imports = [python, "-c", "import mooncake.engine"]
+        return python.exists() and not subprocess.run(imports, capture_output=True).returncode
 
     if not works():
         cache.mkdir(parents=True, exist_ok=True)

@@ -81,7 +81,8 @@ def build(preset):
     status, output = run(["./do", "build", preset], timeout=1200)
     if status == 0:
         return []
-    errors = [line for line in output.splitlines() if re.search(r"error:|undefined reference|multiple definition", line)]
+    wrong = re.compile(r"error:|undefined reference|multiple definition")
+    errors = [line for line in output.splitlines() if wrong.search(line)]
     return errors[:20] or output.splitlines()[-20:]
 
 

@@ -131,7 +131,8 @@ BAD = [
     b'{"name":"h","protocol":"tcp","x_causeway":1}',
     b'{"name":"h","protocol":"tcp","x_causeway":{"version":1,"instance":"0g"}}',
     b'{"name":"h","protocol":"tcp","x_causeway":{"version":1,"instance":"00000000000000000000000000000000"}}',
-    b'{"name":"h","protocol":"tcp","x_causeway":{"version":1,"instance":"000102030405060708090a0b0c0d0e0f","addresses":["h"]}}',
+    b'{"name":"h","protocol":"tcp",'
+    b'"x_causeway":{"version":1,"instance":"000102030405060708090a0b0c0d0e0f","addresses":["h"]}}',
 ]
 JSON = [
     b"{}",

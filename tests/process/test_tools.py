@@ -406,7 +406,7 @@ def test_our_validator_passes_with_theirs(run, spawn, their_bench):
 
 
 def test_bench_against_mooncake(run, mooncake):
-    result = run("causeway", "bench", mooncake, "--op", "mixed", "--size", "512-1m", "--batch", "4", "--seconds", "0.02",
-                 "--buffer", "4m", "--verify", "--format", "json")
+    result = run("causeway", "bench", mooncake, "--op", "mixed", "--size", "512-1m", "--batch", "4",
+                 "--seconds", "0.02", "--buffer", "4m", "--verify", "--format", "json")
     assert result.returncode == 0, result.stderr
     assert {(row["path"], row["verified"]) for row in json.loads(result.stdout)} == {("tcp", "yes")}
