@@ -151,7 +151,8 @@ static void fork_while(const char *transports)
 		int status;
 
 		if (!pid)
-			_exit(child(batch, counter, queue, i < 2 && !THREAD_SANITIZED));
+			/* The sanitizers of clang 14 do not survive a fork beside threads that allocate. */
+			_exit(child(batch, counter, queue, i < 2 && !SANITIZED));
 		assert_true(pid > 0);
 		assert_int_equal(waitpid(pid, &status, 0), pid);
 		if (status)
