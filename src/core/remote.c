@@ -442,22 +442,26 @@ struct cw__remote *cw__remote_ask(struct cw_segment *segment, uint32_t space, ui
 /* ------------------------------------------------------------------------------- the peer's revocations */
 
 /* On the loop, which alone takes a region off the list: what is found stays until the caller returns. */
-static struct cw__remote *find_id(struct cw__list *list, uint64_t id)
+static struct cw__remote *find_id(struct cw_segment *segment, uint64_t id)
 {
-	cw__list_each(node, list)
+	struct cw__remote *found = NULL;
+
+	pthread_mutex_lock(&segment->lock); /* look-ups of other threads move what they find to the front */
+	cw__list_each(node, &segment->remotes)
 	{
 		struct cw__remote *remote = cw__container(node, struct cw__remote, node);
 
-		if (remote->view.id == id)
-			return remote;
+		if (!found && remote->view.id == id)
+			found = remote;
 	}
-	return NULL;
+	pthread_mutex_unlock(&segment->lock);
+	return found;
 }
 
 void cw__core_region_gone(void *arg, uint64_t region_id)
 {
 	struct cw_segment *segment = arg;
-	struct cw__remote *remote = find_id(&segment->remotes, region_id);
+	struct cw__remote *remote = find_id(segment, region_id);
 
 	if (remote)
 		cw__remote_gone(remote);
@@ -515,7 +519,7 @@ void cw__host_import_revoked(struct cw_host *host, struct cw_peer *peer, uint64_
 		if (remote->view.id == region_id)
 			await_end(remote, revocation);
 	}
-	while ((remote = find_id(&segment->remotes, region_id))) {
+	while ((remote = find_id(segment, region_id))) {
 		await_end(remote, revocation);
 		cw__remote_gone(remote);
 	}
