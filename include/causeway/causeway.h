@@ -225,9 +225,8 @@ int cw_region_register_async(struct cw_engine *engine, void *address, size_t len
 
 /* Waits for an asynchronous registration. Waits up to timeout nanoseconds. progress_out (may be NULL) gets 0 to 100.
  * Returns CW_OK when the region is ready, or else a negative status. Errors: AGAIN (not yet), STALE_REGION (it was
- * revoked), LOCATION
- * (it is not where the options say), INVALID (not mapped), UNSUPPORTED (no platform knows this memory). Threads: any.
- */
+ * revoked), LOCATION (it is not where the options say), INVALID (not mapped), UNSUPPORTED (no platform knows this
+ * memory). Threads: any. */
 int cw_region_ready(struct cw_region *region, uint64_t timeout, unsigned *progress_out);
 
 /* Takes back one registration. The last one revokes the whole region first, waits for that up to the setting
@@ -479,14 +478,13 @@ struct cw_batch_options {
 		.size = sizeof(struct cw_batch_options)                                                                \
 	}
 
-/* Accepts requests to move bytes. Takes all count requests (0 is allowed: a batch that only notifies or waits) or, on
- * failure, none. They run in no particular order, and those that fail do not stop the others unless FAIL_FAST is set.
- * The request array is copied; options may be NULL. Does not wait for anything that has to come from a peer, but up to
- * 256 KiB may be copied before it returns, where a transport copies by CPU and no callback is set. batch_out is the
- * caller's until cw_batch_release(). Errors: INVALID (malformed vectors, sides of unequal length, another engine's
- * handle), NOT_REGISTERED (local memory is in no
- * region), LIMIT (a notification is too long), UNSUPPORTED (a notification that a
- * classic peer cannot take), NO_MEMORY. Threads: any. */
+/* Accepts requests to move bytes. Takes all count requests (0 is allowed: a batch that only notifies or waits) or,
+ * on failure, none. They run in no particular order, and those that fail do not stop the others unless FAIL_FAST is
+ * set. The request array is copied; options may be NULL. Does not wait for anything that has to come from a peer,
+ * but up to 256 KiB may be copied before it returns, where a transport copies by CPU and no callback is set.
+ * batch_out is the caller's until cw_batch_release(). Errors: INVALID (malformed vectors, sides of unequal length,
+ * another engine's handle), NOT_REGISTERED (local memory is in no region), LIMIT (a notification is too long),
+ * UNSUPPORTED (a notification that a classic peer cannot take), NO_MEMORY. Threads: any. */
 int cw_batch_submit(struct cw_engine *engine, const struct cw_request *requests, size_t count,
 		    const struct cw_batch_options *options, struct cw_batch **batch_out);
 
