@@ -225,12 +225,12 @@ static void pause_rail(struct cw_segment *segment, struct cw__rail *rail)
 		cw__timer_set(segment->loop, &segment->retry_timer, rail->paused_until);
 }
 
-/* Another transport for a request whose own keeps failing, unless the caller forbade that. */
 static int is_strict(const struct cw__request *request)
 {
 	return request->segment->strict || request->batch->flags & CW_BATCH_STRICT;
 }
 
+/* Another transport for a request whose own keeps failing, unless the caller forbade that. */
 static void leave_transport(struct cw__request *request)
 {
 	struct cw_reach other;
