@@ -634,6 +634,17 @@ static int copy_chunk(struct cw__request *request)
 	return CW_OK;
 }
 
+/* A copy is over when it returns, so it may be repeated at once; but only what is a matter of luck is worth it. */
+static int can_repeat(struct cw__request *request, int status)
+{
+	if (cw_status_scope(status) != CW_SCOPE_PATH || !cw_status_retryable(status) ||
+	    request->repeats >= request->batch->engine->retries || cw__now() >= request->batch->deadline)
+		return 0;
+	request->repeats++;
+	cw__count(request->batch->engine, slices_retried, 1);
+	return 1;
+}
+
 static void copy_failed(struct cw__request *request, int status)
 {
 	if (status == CW_ERR_CANCELED) { /* cw__slice_pin(): our own region */
@@ -648,10 +659,10 @@ static void copy_failed(struct cw__request *request, int status)
 		request->skip |= 1u << request->part;
 		request->have_path = 0;
 	}
-	if (request->have_path)
-		cw__request_stop(request, status);
-	else
+	if (!request->have_path)
 		enqueue(request);
+	else if (!can_repeat(request, status))
+		cw__request_stop(request, status);
 }
 
 int cw__segment_copy_some(struct cw_segment *segment)
