@@ -6,8 +6,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 # python3 makes the manual pages.
 readonly build_packages=(build-essential cmake ninja-build pkg-config libjson-c-dev python3)
-# libibverbs1 is what the Mooncake wheel links to; the tests run it as a peer.
-readonly test_packages=(libcmocka-dev python3-venv python3-pytest python3-pytest-timeout libibverbs1)
+# libibverbs1 and libnuma1 are what the Mooncake wheel links to; the tests run it as a peer.
+readonly test_packages=(libcmocka-dev python3-venv python3-pytest python3-pytest-timeout libibverbs1 libnuma1)
 readonly check_packages=(clang clang-format llvm libclang-rt-14-dev git groff-base)
 readonly python=/usr/bin/python3
 
@@ -75,7 +75,7 @@ demo() {
 }
 
 bench() {
-	need "${build_packages[@]}" python3 python3-venv libibverbs1
+	need "${build_packages[@]}" python3 python3-venv libibverbs1 libnuma1
 	build release
 	"$python" bench/compare.py "$@"
 }

@@ -2,7 +2,12 @@
 # tests/unit/<name>_test.c is one program and one ctest test; tests/support/*.c is linked into all of them. tests/plugin/<name>.c is
 # the plug-in <name>.so, tests/process/peer*.c the engine that whole-process tests (pytest) drive.
 
-find_library(CMOCKA_LIBRARY NAMES cmocka REQUIRED)
+# Looked for again at each configuration, so that a tree that was first built without it gets its tests later.
+find_library(CMOCKA_LIBRARY NAMES cmocka)
+if(NOT CMOCKA_LIBRARY)
+	message(STATUS "cmocka (libcmocka-dev) is missing: the tests are not built")
+	return()
+endif()
 
 file(GLOB plugin_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/tests/plugin/*.c")
 foreach(source ${plugin_sources})
