@@ -145,10 +145,8 @@ struct cw_grant {
 
 /* ------------------------------------------------------------------------------------------- the host */
 
-struct cw_transport_env;
 struct cw_revocation;
 struct cw_import;
-struct cw_conversation;
 
 /* What the core offers to parts. Every function takes the host it was opened with; any thread unless it says otherwise.
  */
