@@ -416,7 +416,7 @@ struct cw_batch {
 	size_t index_bytes;
 	_Atomic uint64_t remaining;    /* requests not ended */
 	_Atomic int32_t prerequisites; /* that have not come yet */
-	_Atomic int ending; /* 0, or why everything should end: a cw_status */
+	_Atomic int ending;            /* 0, or why everything should end: a cw_status */
 	_Atomic int started;
 	uint64_t deadline;
 	uint32_t flags, priority, delivery;
