@@ -198,7 +198,7 @@ enum cw_memory_kind { CW_MEMORY_HOST = 0, CW_MEMORY_DEVICE = 1, CW_MEMORY_FILE =
 
 struct cw_region_options {
 	size_t size;
-	/* NULL or "*" = find out; "cpu:*" = host memory; "cpu:N" = host memory on NUMA node N (an error when it is not)
+	/* NULL or "*" = find out; "cpu:*" = host memory; "cpu:N" = host memory on NUMA node N, "sunrise:N", "cuda:N" = memory of device N (an error when it is not)
 	 */
 	const char *location;
 	uint32_t access; /* enum cw_access; CW_REGION_OPTIONS_INIT gives CW_ACCESS_REMOTE */
@@ -273,7 +273,8 @@ enum cw_memory_flags {
 
 struct cw_memory_options {
 	size_t size;
-	const char *location; /* "cpu:N" = on NUMA node N if possible; NULL = "cpu:*" = anywhere */
+	const char *location; /* "cpu:N" = on NUMA node N if possible; NULL = "cpu:*" = anywhere in host memory;
+				 "sunrise:N", "cuda:N" = on device N */
 	uint32_t flags;       /* enum cw_memory_flags; CW_MEMORY_OPTIONS_INIT gives CW_MEMORY_SHAREABLE */
 	uint32_t access;      /* enum cw_access */
 };
@@ -423,6 +424,17 @@ enum cw_remote_state {
 	CW_REMOTE_UNKNOWN = 2 /* a classic or unreachable peer; what was sent may still land */
 };
 
+/* A place in the work of a device. */
+enum cw_device_sync_kind {
+	CW_DEVICE_STREAM = 0, /* everything that is in the stream at the time of the call */
+	CW_DEVICE_EVENT = 1   /* the event, as it was recorded last at the time of the call */
+};
+struct cw_device_sync {
+	const char *location; /* the device whose stream or event it is: "sunrise:0", "cuda:1" */
+	uint32_t kind;        /* enum cw_device_sync_kind */
+	void *handle;         /* tangStream_t, tangEvent_t, CUstream, CUevent; NULL = the device's default stream */
+};
+
 enum cw_batch_flags {
 	CW_BATCH_FAIL_FAST = 1, /* the first failing request ends the others */
 	CW_BATCH_STRICT = 2,    /* do not change to another transport when the chosen one keeps failing */
@@ -469,6 +481,9 @@ struct cw_batch_options {
 	size_t after_count;
 	struct cw_counter *counter; /* and this counter must have reached counter_value; NULL = none */
 	uint64_t counter_value;
+	const struct cw_device_sync *device_after; /* and the devices must have come so far; copied, handles only used
+						      during the call */
+	size_t device_after_count;
 	struct cw_queue *queue; /* where the end appears; NULL = nowhere */
 	cw_batch_fn callback;   /* NULL = none */
 	void *arg;              /* for the callback, and in the queue's event */
@@ -513,6 +528,12 @@ int cw_batch_cancel(struct cw_batch *batch);
 /* Gives back a batch. Always legal, also after cw_engine_close(); a batch that still runs runs on. NULL is allowed.
  * Threads: any. */
 void cw_batch_release(struct cw_batch *batch);
+
+/* Makes a stream wait for a batch. What is put into the stream after this call starts only when the batch is terminal,
+ * however it ended: look at its result before the data is used. The batch may be released meanwhile. stream->kind must be
+ * CW_DEVICE_STREAM. Does not block. Errors: INVALID (no such device or stream), UNSUPPORTED (this platform has no such
+ * streams), IO (the device's runtime failed). Threads: any. */
+int cw_batch_fence(struct cw_batch *batch, const struct cw_device_sync *stream);
 
 /* Opens a counter that batches can wait for. It has 64 bits and begins with initial. It is the caller's until
  * cw_counter_close(), which must come before cw_engine_close(). Errors: NO_MEMORY. Threads: any. */
@@ -595,6 +616,8 @@ struct cw_path_step {
 	int chosen;                  /* 1 for the one that is used first */
 	int usable;                  /* 0 = see why */
 	unsigned rails;              /* that serve this pair of regions; 0 when not usable */
+	unsigned rails_down;         /* how many of them are out of use now */
+	int staged;                  /* 1 = device memory goes through buffers in host memory */
 	double gigabytes_per_second; /* 10^9 bytes, expected; measured once there was traffic that went through post()
 				      */
 	char checks[80];             /* what checks an access: "target cpu: bounds, rights, key, generation" */

@@ -667,7 +667,7 @@ void cw__host_rail_ready(struct cw_host *host, struct cw_peer *peer, unsigned ra
 void cw__host_rail_state(struct cw_host *host, struct cw_peer *peer, unsigned rail, int status);
 int cw__host_access_check(struct cw_host *host, const struct cw_claim *claim);
 int cw__host_access_begin(struct cw_host *host, const struct cw_claim *claim, struct cw_grant *grant_out);
-void cw__host_access_end(struct cw_host *host, struct cw_grant *grant, uint64_t moved);
+int cw__host_access_end(struct cw_host *host, struct cw_grant *grant, uint64_t moved);
 const struct cw_region_view *cw__host_region_get(struct cw_host *host, uint64_t id, uint64_t key);
 void cw__host_region_put(struct cw_host *host, const struct cw_region_view *view);
 void cw__host_revoke_done(struct cw_revocation *token);

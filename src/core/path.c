@@ -10,7 +10,7 @@ static int reach(struct cw_segment *segment, unsigned part, const struct cw_regi
 {
 	const struct cw__lane *lane = &segment->lanes[part];
 	struct cw_reach_query query = { &local->view, local->attachments[part], &remote->view, remote->imports[part],
-					op };
+					op, 0, 0 };
 
 	memset(reach_out, 0, sizeof(*reach_out));
 	if (!atomic_load_explicit(&lane->on, memory_order_acquire)) {

@@ -154,6 +154,9 @@ static int identify(struct cw_engine *engine, struct cw_region *region, const ch
 					status == CW_ERR_INVALID ? "it is not mapped; map it before registering"
 								 : cw_strerror(status));
 		region->platform = i;
+		region->view.platform = platform->ops->name;
+		region->view.allocation_base = region->memory.allocation_base;
+		region->view.allocation_length = region->memory.allocation_length;
 		if (!location || !strcmp(location, "*"))
 			return CW_OK;
 		status = platform->ops->location(platform->state, location, &region->memory);

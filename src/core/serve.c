@@ -79,11 +79,11 @@ int cw__host_access_begin(struct cw_host *host, const struct cw_claim *claim, st
 		return status;
 	/* Regions are far more than 2-aligned: the pin counter's number fits beside the pointer. */
 	*grant_out = (struct cw_grant){ (unsigned char *)(uintptr_t)claim->address, claim->length,
-					(char *)region + counter };
+					(char *)region + counter, NULL };
 	return CW_OK;
 }
 
-void cw__host_access_end(struct cw_host *host, struct cw_grant *grant, uint64_t moved)
+int cw__host_access_end(struct cw_host *host, struct cw_grant *grant, uint64_t moved)
 {
 	uintptr_t tagged = (uintptr_t)grant->region;
 	int counter = (int)(tagged & 1);
@@ -91,6 +91,7 @@ void cw__host_access_end(struct cw_host *host, struct cw_grant *grant, uint64_t 
 	cw__region_unpin((struct cw_region *)(void *)((char *)grant->region - counter), counter);
 	grant->region = NULL;
 	cw__count(cw__engine_of(host), bytes_served, moved);
+	return CW_OK;
 }
 
 const struct cw_region_view *cw__host_region_get(struct cw_host *host, uint64_t id, uint64_t key)

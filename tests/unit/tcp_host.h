@@ -300,14 +300,16 @@ static inline int host_access_begin(struct cw_host *host, const struct cw_claim 
 
 	if (status)
 		return status;
-	*grant_out = (struct cw_grant){ (unsigned char *)(uintptr_t)claim->address, claim->length, NULL };
+	*grant_out = (struct cw_grant){ (unsigned char *)(uintptr_t)claim->address, claim->length, NULL,
+						 NULL };
 	return CW_OK;
 }
 
-static inline void host_access_end(struct cw_host *host, struct cw_grant *grant, uint64_t moved)
+static inline int host_access_end(struct cw_host *host, struct cw_grant *grant, uint64_t moved)
 {
 	assert_true(moved <= grant->length);
 	side_of(host)->served += moved;
+	return CW_OK;
 }
 
 static inline void host_protocol_error(struct cw_host *host, const char *who, const char *what)
