@@ -83,7 +83,7 @@ struct cw__world {
 _Static_assert(sizeof(struct cw__world_lane) == 40, "shared between builds");
 _Static_assert(sizeof(struct cw__world_port) == 16, "shared between builds");
 _Static_assert(sizeof(struct cw__world_link) == 104, "shared between builds");
-_Static_assert(sizeof(struct cw__world_device) == 344, "shared between builds");
+_Static_assert(sizeof(struct cw__world_device) == 336, "shared between builds");
 
 /* Links two free ports of two devices (the lowest free ones when port < 0); both lanes get the bandwidth and latency.
  * The index of the link, or -1. For building a world, before it is shared. */
