@@ -212,9 +212,9 @@ struct cw__world *cw__world_join(const char *path, struct cw__world_seat **seat_
 
 void cw__world_leave(struct cw__world *world, struct cw__world_seat *seat)
 {
+	(void)world;
 	for (int d = 0; d < CW__WORLD_DEVICES; d++)
 		atomic_store_explicit(&seat->used[d], 0, memory_order_relaxed);
 	atomic_store_explicit(&seat->start, 0, memory_order_relaxed);
 	atomic_store_explicit(&seat->pid, 0, memory_order_release);
-	munmap(world, sizeof(*world));
 }

@@ -97,7 +97,8 @@ void cw__world_fill(struct cw__world *world, unsigned devices, unsigned ports);
 /* Maps the world and takes a seat in it; with path NULL, a private world in memory of this process. NULL with a line in
  * why when there is no such world, it is of another version, or it is full. */
 struct cw__world *cw__world_join(const char *path, struct cw__world_seat **seat_out, char *why, size_t why_size);
-/* Gives the seat back and unmaps; removes the file when nobody is left. */
+/* Gives the seat back; removes the file when nobody is left. The mapping stays: threads of a process that is ending may
+ * still use it. */
 void cw__world_leave(struct cw__world *world, struct cw__world_seat *seat);
 /* Frees the seats of processes that are dead. How many are left. */
 unsigned cw__world_sweep(struct cw__world *world);
