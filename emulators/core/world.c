@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How a world is made, and what becomes of it while processes come, go and are killed. See world.h. */
-#include "core/world.h"
+#include "world.h"
 
 #include <dirent.h>
 #include <errno.h>
