@@ -135,7 +135,7 @@ def devices(build, rounds):
     runtime copies by memcpy and is told no speeds, so the call costs what it costs on this machine."""
     command = [build / "bin/causeway", "emulate", "--vendor", "sunrise", "--devices", "2", "--"]
     rows = json.loads(run([*command, build / "bench/device_overhead", str(rounds)]))
-    print(f"\ndevice copies on the emulated runtime, no timing model: medians of {rounds} rounds of alternating copies; "
+    print(f"\ndevice copies on the emulated runtime, no timing model: medians of {rounds} rounds of copies in turn; "
           f"target: {DEVICE_RATIO - 1:.0%} for large copies, {DEVICE_US} us for small ones\n")
     print(f"{'workload':<38}{'engine':>14}{'bare call':>14}{'ratio':>9}{'difference':>14}{'target':>9}")
     for row in rows:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two pairs of commands in the user documentation of Sunrise Link, typed into two shells as they stand there, on the
-emulated runtime. Only the port is put in, as the documentation says."""
+"""The two pairs of commands in the user documentation of Sunrise Link, typed into two shells as they stand there, on
+the emulated runtime. Only the port is put in, as the documentation says."""
 
 import os
 import re

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tebench over host memory: roles, the sweep, the table that scripts parse, checks that can fail, and what is refused."""
+"""tebench over host memory: roles, sweep, the table that scripts parse, checks that can fail, what is refused."""
 
 import re
 import signal
