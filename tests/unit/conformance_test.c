@@ -30,11 +30,11 @@ struct way {
 };
 
 static const struct way ways[] = {
-	{ "local", NULL, 1, 1, "local" },
-	{ "shm granted", "shm", 0, 1, "shm" },
-	{ "shm attached", "shm", 0, 0, "shm" },
-	{ "tcp", "tcp", 0, 0, "tcp" },
-	{ "best", NULL, 0, 1, "shm" },
+	{ "local", NULL, 1, 1, "local", NULL, NULL },
+	{ "shm granted", "shm", 0, 1, "shm", NULL, NULL },
+	{ "shm attached", "shm", 0, 0, "shm", NULL, NULL },
+	{ "tcp", "tcp", 0, 0, "tcp", NULL, NULL },
+	{ "best", NULL, 0, 1, "shm", NULL, NULL },
 	{ "sunrise_link", "sunrise_link", 0, 1, "sunrise_link", "sunrise:0", "sunrise:1" },
 	{ "sunrise_link same device", "sunrise_link", 0, 1, "sunrise_link", "sunrise:1", "sunrise:1" },
 	{ "sunrise_link from host", "sunrise_link", 0, 1, "sunrise_link", NULL, "sunrise:0" },

@@ -54,13 +54,13 @@ static const struct row {
 	enum { LIGHT, HARSH, ONCE } luck;
 	const char *near, *far; /* device memory, the engines' own; NULL = host memory */
 } rows[] = {
-	{ "tcp", "tcp", "off", "off", "1", 0, 0, 1, LIGHT },
-	{ "tcp beside tcp", "tcp", "off", "on", "2", 0, 0, 1, LIGHT },
-	{ "tcp, harsh", "tcp", "off", "off", "2", 0, 0, 1, HARSH },
-	{ "tcp, no second attempt", "tcp", "off", "off", "1", 0, 0, 0, ONCE },
-	{ "shm granted", "shm", "off", "on", "1", 0, 1, 0, LIGHT },
-	{ "shm attached", "shm", "off", "on", "1", 0, 0, 0, LIGHT },
-	{ "local", "local", "on", "on", "1", 1, 0, 0, LIGHT },
+	{ "tcp", "tcp", "off", "off", "1", 0, 0, 1, LIGHT, NULL, NULL },
+	{ "tcp beside tcp", "tcp", "off", "on", "2", 0, 0, 1, LIGHT, NULL, NULL },
+	{ "tcp, harsh", "tcp", "off", "off", "2", 0, 0, 1, HARSH, NULL, NULL },
+	{ "tcp, no second attempt", "tcp", "off", "off", "1", 0, 0, 0, ONCE, NULL, NULL },
+	{ "shm granted", "shm", "off", "on", "1", 0, 1, 0, LIGHT, NULL, NULL },
+	{ "shm attached", "shm", "off", "on", "1", 0, 0, 0, LIGHT, NULL, NULL },
+	{ "local", "local", "on", "on", "1", 1, 0, 0, LIGHT, NULL, NULL },
 	{ "sunrise_link", "sunrise_link", "off", "on", "1", 0, 1, 0, LIGHT, "sunrise:0", "sunrise:1" },
 	{ "sunrise_link, harsh", "sunrise_link", "off", "on", "2", 0, 1, 0, HARSH, "sunrise:1", "sunrise:1" },
 	{ "tcp, staged", "tcp", "off", "on", "1", 0, 1, 1, LIGHT, "sunrise:0", "sunrise:1" },
