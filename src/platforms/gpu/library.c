@@ -144,7 +144,7 @@ static void note_broken(struct search *search, const char *path, const char *wha
 	if (*search->broken)
 		return;
 	if (strncmp(what, path, length))
-		snprintf(search->broken, sizeof(search->broken), "%s %s", path, what);
+		snprintf(search->broken, sizeof(search->broken), "%.500s %.200s", path, what);
 	else
 		snprintf(search->broken, sizeof(search->broken), "%s", what);
 }
