@@ -299,8 +299,8 @@ struct cw_memory_capabilities {
 int cw_memory_query(struct cw_engine *engine, const struct cw_memory_options *options,
 		    struct cw_memory_capabilities *capabilities_out);
 
-/* Allocates memory and registers it. The memory is zeroed, host memory starts on a page, and it is the engine's; cw_memory_free() takes
- * both back. options may be NULL. Errors: UNSUPPORTED (no platform allocates at this location), NO_MEMORY, INVALID
+/* Allocates memory and registers it. The memory is zeroed, host memory starts on a page, and it is the engine's;
+ * cw_memory_free() takes both back. options may be NULL. Errors: UNSUPPORTED (no platform allocates at this location), NO_MEMORY, INVALID
  * (length 0). Threads: any. */
 int cw_memory_allocate(struct cw_engine *engine, size_t length, const struct cw_memory_options *options,
 		       void **address_out, struct cw_region **region_out);
