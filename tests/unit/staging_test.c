@@ -265,6 +265,8 @@ static void our_device_fails(void **state)
 /* A failure of the peer's device is a failure of the path: it is tried again, in the end another way or not at all. */
 static void the_peers_device_fails(void **state)
 {
+	static const struct cw_setting settings[] = { { "batch/retries", "2" } };
+
 	(void)state;
 	for (size_t i = 0; i < 3; i++) {
 		for (int op = CW_OP_READ; op <= CW_OP_WRITE; op++) {
@@ -273,7 +275,7 @@ static void the_peers_device_fails(void **state)
 
 			if (op == CW_OP_READ && !ways[i].reads_devices)
 				continue;
-			fake_world_open(&w, PLUGINS, ways[i].transports, -1, 1, LENGTH, NULL, 0);
+			fake_world_open(&w, PLUGINS, ways[i].transports, -1, 1, LENGTH, settings, 1);
 			request = fake_request(&w, op, 0, 0, 600000);
 			fake_fill(w.here.bytes, LENGTH, 9);
 			fake_fill(w.there.bytes, LENGTH, 10);
