@@ -632,6 +632,41 @@ struct cw_path_step {
 int cw_path_explain(struct cw_segment *segment, const void *local, uint64_t remote, uint64_t length, enum cw_op op,
 		    struct cw_path_step *steps_out, size_t max, size_t *count_out);
 
+/* -------------------------------------------------------------------------------------------- topology */
+
+/* A device whose links some transport knows. */
+struct cw_topology_device {
+	size_t size;
+	char transport[24]; /* that knows it */
+	char location[32];  /* as regions name it: "sunrise:0" */
+	int device;         /* its number in this process */
+	int chip;           /* the number that the links' hardware gives it; need not be the same; -1 unknown */
+	int numa_node;      /* -1 unknown */
+	char pci[32];       /* "0000:3b:00.0"; "" unknown */
+	unsigned ports;     /* for links, used or not */
+};
+
+/* A link between two ports, reported once, from its lower end. */
+struct cw_topology_link {
+	size_t size;
+	char transport[24];
+	int device[2];               /* of the ends; -1 = a device that this process does not see */
+	int chip[2];                 /* of the ends */
+	int port[2];                 /* of the ends */
+	int up;                      /* 0 = out of use */
+	double gigabytes_per_second; /* 10^9 bytes, one way, at its present speed; 0 = unknown */
+	double maximum;              /* what it could be; 0 = unknown */
+};
+
+/* Receives a device or a link: the other one is NULL. Both are borrowed during the call. */
+typedef void (*cw_topology_fn)(void *arg, const struct cw_topology_device *device, const struct cw_topology_link *link);
+
+/* Visits the devices that transports know, and the links between them. Calls fn in the caller's thread, for each
+ * transport that is on: first for its devices in the order of their numbers, then for its links. What it tells is of
+ * the time of the call. A transport without links has nothing to tell, and then fn may never be called. Errors: IO (the
+ * device's library failed), NO_MEMORY. Threads: any. */
+int cw_engine_topology(struct cw_engine *engine, cw_topology_fn fn, void *arg);
+
 #pragma GCC visibility pop
 
 #ifdef __cplusplus
