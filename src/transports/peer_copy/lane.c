@@ -183,7 +183,8 @@ static void link_failed(struct cw__pc_lane *lane)
 	cw__pc_keeper_watch(pc, (unsigned)lane->way.link);
 }
 
-/* A job's status from a vendor's result, once. Of one that was taken away nobody hears any more: its engine may be closed.
+/* A job's status from a vendor's result, once. Of one that was taken away nobody hears any more: its engine may be
+ * closed.
  */
 static void job_fail(struct cw__pc_lane *lane, struct cw__pc_job *job, int result, const char *what)
 {
