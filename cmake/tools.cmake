@@ -28,6 +28,12 @@ foreach(folder ${folders})
 	install(TARGETS tool_${program} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endforeach()
 
+# `causeway emulate` makes the worlds that the emulated libraries join.
+file(RELATIVE_PATH emulators_installed "${CMAKE_INSTALL_FULL_BINDIR}" "${CMAKE_INSTALL_FULL_LIBDIR}/causeway/emulators")
+target_sources(tool_causeway PRIVATE "${PROJECT_SOURCE_DIR}/emulators/core/world.c")
+target_include_directories(tool_causeway PRIVATE "${PROJECT_SOURCE_DIR}/emulators")
+target_compile_definitions(tool_causeway PRIVATE "EMULATORS_INSTALLED=\"${emulators_installed}\"")
+
 if(CAUSEWAY_EXAMPLES)
 	file(GLOB examples CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/examples/*.c")
 	foreach(source ${examples})
