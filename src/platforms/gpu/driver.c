@@ -88,7 +88,7 @@ const char *cw__driver_error_text(struct cw__gpu_library *library, int result)
 
 static int context_of(struct cw__gpu_library *library, int device, struct cw__cu_context **context_out)
 {
-	struct cw__cu_context *context;
+	struct cw__cu_context *context = NULL;
 	int result = 0;
 
 	if (device < 0 || device >= (int)library->gpu.device_count)
@@ -111,7 +111,7 @@ static int context_of(struct cw__gpu_library *library, int device, struct cw__cu
 
 int cw__driver_enter(struct cw__gpu_library *library, int device, struct cw__gpu_scope *scope_out)
 {
-	struct cw__cu_context *context;
+	struct cw__cu_context *context = NULL;
 	int result = context_of(library, device, &context);
 
 	if (!result)
@@ -228,7 +228,7 @@ int cw__driver_fill_async(struct cw__gpu_library *library, void *address, int by
 int cw__driver_peer_copy_async(struct cw__gpu_library *library, void *to, int to_device, const void *from,
 			       int from_device, size_t size, void *stream)
 {
-	struct cw__cu_context *to_context, *from_context;
+	struct cw__cu_context *to_context = NULL, *from_context = NULL;
 	int result = context_of(library, to_device, &to_context);
 
 	if (!result)
@@ -243,7 +243,7 @@ int cw__driver_copy(struct cw__gpu_library *library, void *to, const void *from,
 		    enum cw__gpu_copy_kind kind)
 {
 	struct cw__gpu_track *track;
-	int device, result = current_device(library, &device);
+	int device = 0, result = current_device(library, &device);
 
 	if (!result)
 		result = cw__gpu_track_take(&library->gpu, device, &track);
@@ -260,7 +260,7 @@ int cw__driver_peer_copy(struct cw__gpu_library *library, void *to, int to_devic
 			 size_t size)
 {
 	struct cw__gpu_track *track;
-	int device, result = current_device(library, &device);
+	int device = 0, result = current_device(library, &device);
 
 	if (!result)
 		result = cw__gpu_track_take(&library->gpu, device, &track);
