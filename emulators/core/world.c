@@ -446,7 +446,6 @@ void cw__world_leave(struct cw__world *world, struct cw__world_seat *seat)
 	forked = membership->pid != getpid();
 	if (seat && !forked)
 		free_seat(seat);
-	munmap(world, sizeof(*world));
 	if (membership->fd >= 0) {
 		if (!forked)
 			remove_unused(membership->fd, membership->path);

@@ -115,8 +115,8 @@ struct cw__world *cw__world_join(const char *path, struct cw__world_seat **seat_
  * new one like `wanted` takes its place and *made_out is 1. What uses it already stays as it is. */
 struct cw__world *cw__world_hold(const char *path, const struct cw__world *wanted, int *made_out, char *why,
 				 size_t why_size);
-/* Gives the seat (which may be NULL) back and unmaps; removes the file when nobody is left. Does neither in a process
- * that was forked after joining. */
+/* Gives the seat (which may be NULL) back; removes the file when nobody is left. Does neither in a process that was
+ * forked after joining. The mapping stays: threads of a process that is ending may still use it. */
 void cw__world_leave(struct cw__world *world, struct cw__world_seat *seat);
 /* Frees the seats of processes that are dead. How many are left. */
 unsigned cw__world_sweep(struct cw__world *world);

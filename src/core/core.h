@@ -564,7 +564,7 @@ struct cw__part {
 	const char *wraps; /* the transport that it wraps, or NULL */
 	void *state;
 	int on;
-	char why[160];
+	char why[512];
 	struct cw_blob description; /* what describe() gave */
 };
 
@@ -572,7 +572,7 @@ struct cw__platform_part {
 	const struct cw_platform_ops *ops;
 	void *state;
 	int on;
-	char why[160];
+	char why[512];
 };
 
 /* clang-format off */

@@ -71,6 +71,7 @@ struct cw__gpu {
 	int (*host_release)(void *address);
 	int (*copy)(void *to, const void *from, size_t size, enum cw__gpu_copy_kind kind);
 	int (*copy_async)(void *to, const void *from, size_t size, enum cw__gpu_copy_kind kind, void *stream);
+	int (*fill_async)(void *address, int byte, size_t size, void *stream); /* optional */
 	/* Between different devices; enter(source device). */
 	int (*peer_copy)(void *to, int to_device, const void *from, int from_device, size_t size);
 	int (*peer_copy_2)(void *to, int to_device, const void *from, int from_device, size_t size); /* optional */
