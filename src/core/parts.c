@@ -59,6 +59,8 @@ static const char *platform_fault(const struct cw_platform_ops *ops)
 		return "lacks a required hook";
 	if ((ops->allocate != NULL) != (ops->release != NULL) || (ops->allocate != NULL) != (ops->query != NULL))
 		return "has allocate, release or query without the others";
+	if ((ops->copy_in != NULL) != (ops->copy_out != NULL))
+		return "has copy_in or copy_out without the other";
 	return NULL;
 }
 
@@ -79,6 +81,7 @@ static void add_transport(struct cw_engine *engine, const struct cw_transport_op
 		return;
 	engine->part_count++;
 	part->ops = ops;
+	part->flags = ops->flags;
 	part->host = (struct cw__host){ { &cw__host_ops, &part->host.base }, engine };
 	if (!why && !is_enabled(engine, ops->name))
 		why = "turned off by its setting";
@@ -99,6 +102,7 @@ const struct cw_transport_ops *cw__host_wrap(struct cw_host *host, const char *n
 		if (strcmp(transports[i]->name, name) || transports[i] == part->ops)
 			continue;
 		part->wraps = transports[i]->name;
+		part->flags |= transports[i]->flags & CW_TRANSPORT_DEVICE;
 		return transports[i];
 	}
 	return NULL;

@@ -124,7 +124,10 @@ static struct json_object *buffers_to_json(const struct cw__descriptor *descript
 
 		add(buffer, "addr", json_object_new_uint64(descriptor->buffers[i].address), failed);
 		add(buffer, "length", json_object_new_uint64(descriptor->buffers[i].length), failed);
-		add(buffer, "name", json_object_new_string(descriptor->name), failed);
+		add(buffer, "name",
+		    json_object_new_string(descriptor->buffers[i].location[0] ? descriptor->buffers[i].location
+									      : descriptor->name),
+		    failed);
 		append(array, buffer, failed);
 	}
 	return array;

@@ -71,7 +71,7 @@ static void truncated_descriptors(void **state)
 
 static void announcement_round_trip(void **state)
 {
-	struct cw__classic_buffer buffers[] = { { UINT64_MAX, 1 }, { 1, UINT64_MAX } };
+	struct cw__classic_buffer buffers[] = { { UINT64_MAX, 1, "" }, { 1, UINT64_MAX, "sunrise:0" } };
 	struct cw__descriptor descriptor = {
 		.name = "[::1]:1",
 		.protocol = "tcp",
@@ -126,13 +126,13 @@ static void unfit_for_sending(void **state)
 		{ "buffer at 0",
 		  { .name = "h",
 		    .protocol = "tcp",
-		    .buffers = &(struct cw__classic_buffer){ 0, 1 },
+		    .buffers = &(struct cw__classic_buffer){ 0, 1, "" },
 		    .buffer_count = 1 },
 		  "" },
 		{ "empty buffer",
 		  { .name = "h",
 		    .protocol = "tcp",
-		    .buffers = &(struct cw__classic_buffer){ 1, 0 },
+		    .buffers = &(struct cw__classic_buffer){ 1, 0, "" },
 		    .buffer_count = 1 },
 		  "" },
 		{ "nobody", { .name = "h", .protocol = "tcp", .native = 1, .native_version = 1 }, "" },

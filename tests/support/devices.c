@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See devices.h. */
+#include "devices.h"
+
+#include <stdlib.h>
+
+void emulated_devices(void)
+{
+	setenv("MC_TANGRT_LIB_DIR", EMULATED_SUNRISE, 1);
+	setenv("CAUSEWAY_EMULATE_OPTIONS", "strict=no", 1);
+	unsetenv("CAUSEWAY_EMULATE_WORLD");
+}
