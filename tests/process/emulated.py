@@ -46,12 +46,17 @@ class Call:
         return self.result == 0
 
 
+def need_devices(build_dir):
+    """Skips the test when this build has no emulated devices."""
+    if not (build_dir / "emulators/sunrise").is_dir():
+        pytest.skip("the emulated devices were not built")
+
+
 class World:
     """Programs started here share emulated Sunrise devices, and nothing with other worlds."""
 
     def __init__(self, build_dir, folder, *, devices=2, topology=None, faults="", options="", trace=True, old=False):
-        if not (build_dir / "emulators/sunrise").is_dir():
-            pytest.skip("the emulated devices were not built")
+        need_devices(build_dir)
         self.build_dir = build_dir
         self.folder = folder
         self.name = f"test-{os.getpid()}-{next(_serial)}-{time.monotonic_ns()}"
