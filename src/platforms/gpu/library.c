@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Finds and opens the libraries of a vendor: the copy that this process has already, then the folders of the row in their
- * order. Nothing is ever closed. When there is none, one line says where it was looked and what was wrong with what was
- * found there.
+ * Finds and opens the libraries of a vendor: the copy that this process has already, then the folders of the row in
+ * their order. Nothing is ever closed. When there is none, one line says where it was looked and what was wrong with
+ * what was found there.
  */
 #include <platforms/gpu/row.h>
 #include <dlfcn.h>
@@ -225,7 +225,7 @@ static void explain(const struct search *search, const struct cw__gpu_places *pl
 	append(why, size, *search->broken ? " in " : " is not in ");
 	for (unsigned i = 0; i < search->count; i++)
 		append(why, size, "%s%s",
-		       i == 0			      ? ""
+		       i == 0                   ? ""
 		       : i + 1 == search->count ? " or "
 						: ", ",
 		       *search->folders[i] ? search->folders[i] : "the loader's folders");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The row of a vendor: everything about its runtime that is data. Rows are in rows.c, the two dialects that read them in
- * runtime.c and driver.c, the search for the library in library.c.
+ * The row of a vendor: everything about its runtime that is data. Rows are in rows.c, the two dialects that read them
+ * in runtime.c and driver.c, the search for the library in library.c.
  */
 #ifndef CW_PLATFORMS_GPU_ROW_H
 #define CW_PLATFORMS_GPU_ROW_H
@@ -18,10 +18,10 @@ struct cw__gpu_codes {
 
 /* Where libraries are. Lists end with NULL. */
 struct cw__gpu_places {
-	int loader_first;             /* the loader's own search comes before the folders, not after them */
-	const char *folder_variable;  /* environment: when set, the only folder. Or NULL */
+	int loader_first;              /* the loader's own search comes before the folders, not after them */
+	const char *folder_variable;   /* environment: when set, the only folder. Or NULL */
 	const char *root_variables[3]; /* environment: the first that is set names the root */
-	const char *root;             /* else this; NULL = there is no root */
+	const char *root;              /* else this; NULL = there is no root */
 	const char *arch_variable, *arch;
 	const char *below_root[4]; /* folders below the root; %s = arch */
 	const char *folders[4];    /* others */
@@ -32,9 +32,9 @@ struct cw__gpu_exception {
 	const char *name, *symbol;
 };
 
-/* struct xxxPointerAttributes; offsets in bytes of an enum, an int and two pointers. */
+/* struct xxxPointerAttributes: offsets in bytes of an enum, an int and a pointer. */
 struct cw__gpu_attributes {
-	size_t size, type, device, device_pointer, host_pointer;
+	size_t size, type, device, device_pointer;
 };
 
 struct cw__gpu_row {

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The rows of the vendors in vendors.def. What the fields mean is in row.h. */
 #include <platforms/gpu/row.h>
+#include <platforms/gpu/abi/cuda.h>
+#include <platforms/gpu/abi/tang.h>
 #include <stddef.h>
 
 #ifndef CW__TANGRT_ROOT /* -DMC_TANGRT_ROOT=... of the build */
@@ -26,18 +28,18 @@ const struct cw__gpu_row cw__gpu_rows[CW__GPU_VENDORS] = {
 		},
 		.prefix = "cu",
 		.locations = { "cuda" },
-		.not_ready = 600,
-		.invalid_device = 101,
-		.is_stub = { { 34, 34 } },
+		.not_ready = CW__CU_NOT_READY,
+		.invalid_device = CW__CU_INVALID_DEVICE,
+		.is_stub = { { CW__CU_STUB_LIBRARY, CW__CU_STUB_LIBRARY } },
 		.is_invalid = { { 1, 1 }, { 101, 101 }, { 201, 201 }, { 400, 400 } },
 		.no_memory = { { 2, 2 } },
 		/* Deinitialised, device gone, ECC, NVLink, and what a kernel can do to its context. */
 		.is_fatal = { { 4, 4 }, { 46, 46 }, { 214, 214 }, { 220, 220 }, { 700, 700 }, { 702, 702 },
 			      { 709, 710 }, { 714, 719 }, { 999, 999 } },
-		.host_flags = 1,   /* portable: for all contexts */
-		.stream_flags = 1, /* does not wait for the default stream */
-		.event_flags = 2,  /* no timing */
-		.ipc_flags = 1,    /* peer access on demand */
+		.host_flags = CW__CU_HOST_PORTABLE,
+		.stream_flags = CW__CU_STREAM_NON_BLOCKING,
+		.event_flags = CW__CU_EVENT_DISABLE_TIMING,
+		.ipc_flags = CW__CU_IPC_LAZY_ENABLE_PEER_ACCESS,
 	},
 	/* Sunrise, Tang runtime. */
 	[CW__GPU_TANG] = {
@@ -52,19 +54,24 @@ const struct cw__gpu_row cw__gpu_rows[CW__GPU_VENDORS] = {
 		},
 		.prefix = "tang",
 		.locations = { "sunrise", "cuda", "npu" },
-		.not_ready = 600,
-		.invalid_device = 101,
+		.not_ready = CW__TANG_NOT_READY,
+		.invalid_device = CW__TANG_INVALID_DEVICE,
 		.is_invalid = { { 1, 1 }, { 101, 101 }, { 201, 201 }, { 400, 400 }, { 3000, 3005 } },
 		.no_memory = { { 2, 2 }, { 3006, 3006 } },
 		/* Deinitialised, removed, reset; a kernel broke its context; PCIe, firmware and engine failures. */
 		.is_fatal = { { 4, 6 }, { 700, 700 }, { 702, 702 }, { 719, 719 }, { 3012, 3026 } },
-		.stream_flags = 1,
-		.event_flags = 2,
-		.ipc_flags = 1,
-		.kinds = { 0, 1, 2, 3 },
-		.memory_host = 1,
-		.memory_device = 2,
-		.attributes = { .size = 24, .type = 0, .device = 4, .device_pointer = 8, .host_pointer = 16 },
+		.host_flags = CW__TANG_HOST_ALLOC_DEFAULT,
+		.stream_flags = CW__TANG_STREAM_NON_BLOCKING,
+		.event_flags = CW__TANG_EVENT_DISABLE_TIMING,
+		.ipc_flags = CW__TANG_IPC_LAZY_ENABLE_PEER_ACCESS,
+		.kinds = { CW__TANG_HOST_TO_HOST, CW__TANG_HOST_TO_DEVICE, CW__TANG_DEVICE_TO_HOST,
+			   CW__TANG_DEVICE_TO_DEVICE },
+		.memory_host = CW__TANG_MEMORY_HOST,
+		.memory_device = CW__TANG_MEMORY_DEVICE,
+		.attributes = { .size = sizeof(struct cw__tang_pointer_attributes),
+				.type = offsetof(struct cw__tang_pointer_attributes, type),
+				.device = offsetof(struct cw__tang_pointer_attributes, device),
+				.device_pointer = offsetof(struct cw__tang_pointer_attributes, device_pointer) },
 		.attributes_by_device = 1,
 		.copies_return_early = 1,
 	},
