@@ -46,9 +46,9 @@ foreach(source ${tests})
 	target_compile_options(${name} PRIVATE -Wno-sign-conversion)
 	add_test(NAME ${name} COMMAND ${name})
 	set_tests_properties(${name} PROPERTIES TIMEOUT ${unit_timeout} SKIP_RETURN_CODE 77)
-	if(${name} MATCHES "^plugin_")
-		add_dependencies(${name} plugin_inside plugin_memcopy plugin_no_hook plugin_no_symbol plugin_wrong_abi
-			plugin_wrong_table)
+	if(${name} MATCHES "^(plugin|staging|device_sync)_")
+		add_dependencies(${name} plugin_fake_device plugin_inside plugin_memcopy plugin_no_hook plugin_no_symbol
+			plugin_wrong_abi plugin_wrong_table)
 		set_property(TEST ${name} APPEND PROPERTY ENVIRONMENT
 			"CAUSEWAY_EXAMPLE_PLUGIN=$<TARGET_FILE:plugin_inside>")
 		target_compile_definitions(${name} PRIVATE "PLUGINS=\"${PROJECT_BINARY_DIR}/tests/plugin\"")
