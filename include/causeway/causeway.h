@@ -160,12 +160,16 @@ typedef void (*cw_setting_fn)(void *arg, const char *key, const char *value, con
  * Threads: any. */
 int cw_engine_settings(struct cw_engine *engine, cw_setting_fn fn, void *arg);
 
-/* Receives one transport: on is 1 or 0, why is one line that says what it does or why it is off. Strings are borrowed.
- */
+/* Receives one transport or platform: on is 1 or 0, why is one line that says what it does or why it is off. Strings are
+ * borrowed. */
 typedef void (*cw_transport_fn)(void *arg, const char *name, int on, const char *why);
 
 /* Visits every transport of an engine. Calls fn once for each, in the caller's thread. Threads: any. */
 int cw_engine_transports(struct cw_engine *engine, cw_transport_fn fn, void *arg);
+
+/* Visits every platform of an engine: the kinds of memory that it knows, or why it does not. Calls fn once for each, in
+ * the caller's thread, in the order in which they are asked whose memory an address is. Threads: any. */
+int cw_engine_platforms(struct cw_engine *engine, cw_transport_fn fn, void *arg);
 
 struct cw_engine_stats {
 	size_t size;
@@ -295,8 +299,8 @@ struct cw_memory_capabilities {
 int cw_memory_query(struct cw_engine *engine, const struct cw_memory_options *options,
 		    struct cw_memory_capabilities *capabilities_out);
 
-/* Allocates memory and registers it. The memory is zeroed, starts on a page and is the engine's; cw_memory_free() takes
- * both back. options may be NULL. Errors: UNSUPPORTED (no platform allocates at this location), NO_MEMORY, INVALID
+/* Allocates memory and registers it. The memory is zeroed, host memory starts on a page, and it is the engine's;
+ * cw_memory_free() takes both back. options may be NULL. Errors: UNSUPPORTED (no platform allocates at this location), NO_MEMORY, INVALID
  * (length 0). Threads: any. */
 int cw_memory_allocate(struct cw_engine *engine, size_t length, const struct cw_memory_options *options,
 		       void **address_out, struct cw_region **region_out);
