@@ -69,9 +69,9 @@ foreach(source ${tests})
 		target_compile_definitions(${name} PRIVATE "FAKES=\"${PROJECT_BINARY_DIR}/tests/fake\""
 			"EMULATORS=\"${PROJECT_BINARY_DIR}/emulators\"")
 	endif()
-	if(${name} MATCHES "^plugin_")
-		add_dependencies(${name} plugin_inside plugin_memcopy plugin_no_hook plugin_no_symbol plugin_wrong_abi
-			plugin_wrong_table)
+	if(${name} MATCHES "^(plugin|staging|device_sync)_")
+		add_dependencies(${name} plugin_fake_device plugin_inside plugin_memcopy plugin_no_hook plugin_no_symbol
+			plugin_wrong_abi plugin_wrong_table)
 		set_property(TEST ${name} APPEND PROPERTY ENVIRONMENT
 			"CAUSEWAY_EXAMPLE_PLUGIN=$<TARGET_FILE:plugin_inside>")
 		target_compile_definitions(${name} PRIVATE "PLUGINS=\"${PROJECT_BINARY_DIR}/tests/plugin\"")

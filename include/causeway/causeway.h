@@ -502,8 +502,9 @@ struct cw_batch_options {
  * set. The request array is copied; options may be NULL. Does not wait for anything that has to come from a peer,
  * but up to 256 KiB may be copied before it returns, where a transport copies by CPU and no callback is set.
  * batch_out is the caller's until cw_batch_release(). Errors: INVALID (malformed vectors, sides of unequal length,
- * another engine's handle), NOT_REGISTERED (local memory is in no region), LIMIT (a notification is too long),
- * UNSUPPORTED (a notification that a classic peer cannot take), NO_MEMORY. Threads: any. */
+ * another engine's handle, a device prerequisite that does not exist), NOT_REGISTERED (local memory is in no region),
+ * LIMIT (a notification is too long), UNSUPPORTED (a notification that a classic peer cannot take, a device that cannot
+ * be waited for), NO_MEMORY. Threads: any. */
 int cw_batch_submit(struct cw_engine *engine, const struct cw_request *requests, size_t count,
 		    const struct cw_batch_options *options, struct cw_batch **batch_out);
 
