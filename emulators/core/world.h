@@ -20,6 +20,7 @@
 #define CW__WORLD_LINKS (CW__WORLD_DEVICES * CW__WORLD_PORTS / 2)
 #define CW__WORLD_PROCESSES 256
 #define CW__WORLD_NAME 64
+#define CW__WORLD_PARAMETERS 512
 
 /* Which runtimes see the devices of the world: bits of cw__world.vendors. */
 enum cw__world_vendor { CW__WORLD_SUNRISE = 1, CW__WORLD_CUDA = 2 };
@@ -53,6 +54,7 @@ struct cw__world_device {
 	uint32_t pci_domain, pci_bus, pci_device, pci_function;
 	unsigned char uuid[16];
 	uint64_t memory;          /* bytes */
+	uint64_t access;          /* bit d: it may reach memory of device d, besides its own */
 	_Atomic uint32_t removed; /* lost: every call on it fails from now on */
 	uint32_t reserved;
 	struct cw__world_lane inside, from_host, to_host; /* copies within it, from and to the host */
@@ -74,6 +76,7 @@ struct cw__world {
 	uint32_t device_count, link_count;
 	uint32_t timing; /* 1 = copies take the time that lanes say */
 	char name[CW__WORLD_NAME], topology[CW__WORLD_NAME];
+	char parameters[CW__WORLD_PARAMETERS]; /* what it was made from: "devices=8 topology=mesh", for people */
 	_Atomic uint64_t serial; /* the last serial number given to an allocation */
 	struct cw__world_device devices[CW__WORLD_DEVICES];
 	struct cw__world_link links[CW__WORLD_LINKS];
@@ -83,10 +86,20 @@ struct cw__world {
 _Static_assert(sizeof(struct cw__world_lane) == 40, "shared between builds");
 _Static_assert(sizeof(struct cw__world_port) == 16, "shared between builds");
 _Static_assert(sizeof(struct cw__world_link) == 104, "shared between builds");
-_Static_assert(sizeof(struct cw__world_device) == 336, "shared between builds");
+_Static_assert(sizeof(struct cw__world_device) == 344, "shared between builds");
 
-/* Links two free ports of two devices (the lowest free ones when port < 0); both lanes get the bandwidth and latency.
- * The index of the link, or -1. For building a world, before it is shared. */
+/* What devices and links are said to do when nobody says otherwise; bytes a second. */
+#define CW__WORLD_LINK_BANDWIDTH 25000000000ULL
+#define CW__WORLD_INSIDE_BANDWIDTH 400000000000ULL
+#define CW__WORLD_HOST_BANDWIDTH 25000000000ULL
+#define CW__WORLD_MEMORY (16ULL << 30)
+
+/* Makes so many ordinary devices without links: chip = index, half of them on each of two NUMA nodes. The caller gives
+ * zeroed room. For building a world, before it is shared; so are the next two. */
+void cw__world_devices(struct cw__world *world, unsigned devices);
+
+/* Links two free ports of two devices (the lowest free ones when port < 0), which may then access each other; both lanes
+ * get the bandwidth and latency. The index of the link, or -1: no such device, or the port is not free. */
 int cw__world_link(struct cw__world *world, int device, int port, int peer, int peer_port, uint64_t bandwidth,
 		   uint64_t latency);
 
@@ -95,13 +108,20 @@ int cw__world_link(struct cw__world *world, int device, int port, int peer, int 
 void cw__world_fill(struct cw__world *world, unsigned devices, unsigned ports);
 
 /* Maps the world and takes a seat in it; with path NULL, a private world in memory of this process. NULL with a line in
- * why when there is no such world, it is of another version, or it is full. */
+ * why when there is no such world, it is of another version, or it is full. Everybody who is in a world holds a shared
+ * flock(2) on its file, so a world that can be locked exclusively is used by nobody. */
 struct cw__world *cw__world_join(const char *path, struct cw__world_seat **seat_out, char *why, size_t why_size);
-/* Gives the seat back; removes the file when nobody is left. The mapping stays: threads of a process that is ending may
- * still use it. */
+/* As join, but without a seat, and for the one who makes worlds: when nobody uses the one at path, or there is none, a
+ * new one like `wanted` takes its place and *made_out is 1. What uses it already stays as it is. */
+struct cw__world *cw__world_hold(const char *path, const struct cw__world *wanted, int *made_out, char *why,
+				 size_t why_size);
+/* Gives the seat (which may be NULL) back; removes the file when nobody is left. Does neither in a process that was
+ * forked after joining. The mapping stays: threads of a process that is ending may still use it. */
 void cw__world_leave(struct cw__world *world, struct cw__world_seat *seat);
 /* Frees the seats of processes that are dead. How many are left. */
 unsigned cw__world_sweep(struct cw__world *world);
+/* Removes the files in folder whose name begins with prefix and that nobody uses: their processes were killed. */
+void cw__world_sweep_files(const char *folder, const char *prefix);
 /* The start time of a process, 0 when there is none. */
 uint64_t cw__world_start_time(int pid);
 

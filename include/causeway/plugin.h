@@ -65,11 +65,11 @@ struct cw_region_view {
 	uint32_t access; /* enum cw_access */
 	enum cw_memory_kind kind;
 	int device, numa_node;
-	const char *platform;  /* name of the one that claimed it; NULL while registering */
+	const char *platform;                        /* name of the one that claimed it; NULL while registering */
 	uint64_t allocation_base, allocation_length; /* what it is a part of; 0, 0 = unknown */
-	int share_fd;          /* sealed memfd that backs it, or -1; borrowed */
-	uint64_t share_offset; /* of address in share_fd */
-	uint64_t share_length; /* of the whole memfd */
+	int share_fd;                                /* sealed memfd that backs it, or -1; borrowed */
+	uint64_t share_offset;                       /* of address in share_fd */
+	uint64_t share_length;                       /* of the whole memfd */
 };
 
 /* A region of a peer, as resolved. Borrowed from the core for as long as it is imported. */
@@ -137,9 +137,10 @@ struct cw_claim {
 	uint8_t direct; /* the caller can touch device memory itself: no landing buffer, `pointer` is the address */
 };
 
-/* A pinned piece of local memory; access_end() must follow soon, at most one chunk of copying later. For device memory,
- * unless the claim was direct, `pointer` is a landing buffer: it holds the bytes to be read, and what was written to it
- * goes to the device in access_end(); `length` may then be less than what was claimed, claim the rest later. */
+/* A pinned piece of local memory; access_end() must follow soon, in the same thread, at most one chunk of copying
+ * later. For device memory, unless the claim was direct, `pointer` is a landing buffer: it holds the bytes to be read,
+ * and what was written to it goes to the device in access_end(); `length` may then be less than what was claimed: claim
+ * the rest when this grant has ended. */
 struct cw_grant {
 	unsigned char *pointer;
 	uint64_t length;
@@ -208,11 +209,12 @@ struct cw_host_ops {
 
 	/* Target: checks a claim against regions, bounds, rights, key and generation. Errors: NOT_REGISTERED,
 	 * STALE_REGION, ACCESS, INVALID (wrap, length 0). access_check only checks and counts a refusal; begin also
-	 * pins. */
+	 * pins. For device memory begin may also fail with IO (it cannot be read), UNSUPPORTED, or AGAIN: only when
+	 * this thread holds other grants, which have to end first. */
 	int (*access_check)(struct cw_host *host, const struct cw_claim *claim);
 	int (*access_begin)(struct cw_host *host, const struct cw_claim *claim, struct cw_grant *grant_out);
-	/* moved: bytes that were really read or written, from the start of the grant. CW_OK, or ERR_IO: what was written
-	 * could not be brought to the device. */
+	/* moved: bytes that were really read or written, from the start of the grant. CW_OK, or ERR_IO: what was
+	 * written could not be brought to the device. */
 	int (*access_end)(struct cw_host *host, struct cw_grant *grant, uint64_t moved);
 	/* Finds a live region by id for a part that grants it (shm); NULL when gone. Pinned until region_put. */
 	const struct cw_region_view *(*region_get)(struct cw_host *host, uint64_t id, uint64_t key);
@@ -250,7 +252,10 @@ enum cw_transport_flags {
 	CW_TRANSPORT_BLOCKING = 1,  /* copy() may block longer than a chunk takes: the core gives it a worker */
 	CW_TRANSPORT_ORDERED = 2,   /* notify() stays behind data of the same rail */
 	CW_TRANSPORT_REVOCABLE = 4, /* revoke() can end access that a peer has without asking the core */
-	CW_TRANSPORT_CLASSIC = 8    /* can reach a classic peer */
+	CW_TRANSPORT_CLASSIC = 8,   /* can reach a classic peer */
+	/* Touches device memory itself, on either side: nothing lands in buffers, and copy() may be called on a loop
+	 * for it. Opened to the engine itself too, beside the first way that works there. */
+	CW_TRANSPORT_DEVICE = 16
 };
 
 enum cw_rail_flags { CW_RAIL_SYNC = 1 /* slices go through copy(), not post() */ };
@@ -333,9 +338,10 @@ struct cw_transport_ops {
 	void (*import_close)(void *transport, void *peer, void *import);
 
 	/* Can this pair be carried? CW_OK and *reach_out, or a status with reach_out->why set to a static line. A
-	 * transport that reads and writes `local` by the CPU refuses when its kind is not HOST: the core then asks again
-	 * with a view whose kind is HOST, and stages the bytes in its own buffers. One whose target uses access_begin()
-	 * need not look at the kind of `remote`: that lands them there. Any thread. Required. */
+	 * transport that reads and writes `local` by the CPU refuses when its kind is not HOST: the core then asks
+	 * again with a view whose kind is HOST and no attachment, and stages the bytes in its own buffers. One whose
+	 * target uses access_begin() need not look at the kind of `remote`: that lands them there. Any thread.
+	 * Required. */
 	int (*reach)(void *transport, void *peer, const struct cw_reach_query *query, struct cw_reach *reach_out);
 
 	/* Takes the first slices of count, returns how many; the rest stays with the core until rail_ready(). Never
@@ -362,6 +368,11 @@ struct cw_transport_ops {
 	/* Before a loop sleeps: ERR_BUSY = call progress again now; else *poll_in_ns_out = when to call it next
 	 * (CW_FOREVER = an io tells). Optional, with progress. */
 	int (*arm)(void *transport, struct cw_loop *loop, uint64_t *poll_in_ns_out);
+
+	/* Tells the devices that this transport knows, then the links between them, as they are now; see
+	 * cw_engine_topology(). `size` and `transport` are filled in by the core. Any thread, several at once, no lock;
+	 * may block. CW_OK, ERR_IO or ERR_NO_MEMORY. Optional. */
+	int (*topology)(void *transport, cw_topology_fn visit, void *arg);
 };
 
 /* ------------------------------------------------------------------------------------------ platforms */
@@ -407,17 +418,17 @@ struct cw_platform_ops {
 			struct cw_allocation *allocation_out);
 	void (*release)(void *platform, struct cw_allocation *allocation);
 	/* Between host memory and memory of a device that claim() found; blocks until done; length is at most
-	 * CW_CHUNK_MAX. Any thread, several at once; the caller's current device stays as it is. CW_OK or ERR_IO. Both are
-	 * required when claim() ever gives another kind than HOST. */
+	 * CW_CHUNK_MAX. Any thread, several at once; the caller's current device stays as it is. CW_OK or ERR_IO. Both
+	 * are required when claim() ever gives another kind than HOST. */
 	int (*copy_in)(void *platform, int device, void *device_address, const void *host_address, size_t length);
 	int (*copy_out)(void *platform, int device, void *host_address, const void *device_address, size_t length);
 	/* Calls ready(arg, status) once, on any thread and perhaps before it returns, when the event has happened, or
 	 * when what is in the stream now is done; status is CW_OK or ERR_IO. A failure means that it is never called:
 	 * INVALID (no such device or handle). location() accepted sync->location. Optional. */
 	int (*watch)(void *platform, const struct cw_device_sync *sync, cw_device_ready_fn ready, void *arg);
-	/* What is put into the stream from now on waits until block(arg) has returned. block is called once, on a thread
-	 * of the runtime, where no call of the runtime is allowed; on failure never. Errors: INVALID, UNSUPPORTED, IO.
-	 * Optional. */
+	/* What is put into the stream from now on waits until block(arg) has returned. block is called once, on a
+	 * thread of the runtime, where no call of the runtime is allowed; on failure never. Errors: INVALID,
+	 * UNSUPPORTED, IO. Optional. */
 	int (*fence)(void *platform, const struct cw_device_sync *stream, void (*block)(void *arg), void *arg);
 };
 

@@ -18,8 +18,8 @@
 #include <util/clock.h>
 #include <util/list.h>
 
-#define CW__PARTS_MAX 16 /* transports, and platforms, in one engine */
-#define CW__RAILS_MAX 64 /* of one transport to one peer */
+#define CW__PARTS_MAX 16  /* transports, and platforms, in one engine */
+#define CW__RAILS_MAX 256 /* of one transport to one peer */
 #define CW__LOOPS_MAX 64
 #define CW__CLASSES 3
 #define CW__REVOKED_MAX 64             /* partial revocations of one region */
@@ -73,6 +73,14 @@ void cw__log(struct cw_engine *engine, enum cw_log_level level, const char *form
 
 struct cw__slice;
 
+/* Host memory where bytes of a device are for a moment while a peer touches them. Belongs to one thread, or to a loop.
+ */
+struct cw__arena {
+	unsigned char *memory; /* NULL before it is first needed */
+	size_t used;
+	unsigned grants; /* that lie in it now */
+};
+
 /* Where a share of the peers is handled. Everything is guarded by lock unless it says otherwise. */
 struct cw_loop {
 	struct cw_engine *engine;
@@ -87,7 +95,10 @@ struct cw_loop {
 	struct cw__list busy;     /* cw_segment.busy_node: copies left to do */
 	struct cw__list free_slices;
 	struct cw__list slabs;
-	struct cw__list ended;           /* cw_batch.ended_node: callbacks to run without the lock */
+	struct cw__list ended;       /* cw_batch.ended_node: callbacks to run without the lock */
+	struct cw__arena arena;      /* for device memory that peers touch */
+	struct cw_task staging_task; /* buffers for device memory came back */
+	_Atomic int staging_posted;
 	_Atomic(struct cw_task *) inbox; /* any thread pushes, the driver takes all */
 	unsigned slice_count;
 	int starved;              /* a segment found no free slice */
@@ -259,6 +270,8 @@ struct cw__rail {
 	struct cw_rail_info info;
 	unsigned inflight;
 	uint64_t inflight_bytes;
+	unsigned staging; /* slices that are to be posted when their bytes have come from the device */
+	uint64_t staging_bytes;
 	double bytes_per_second; /* measured; starts with the estimate */
 	int status;              /* CW_OK = up */
 	int full;                /* post took fewer than offered */
@@ -331,23 +344,44 @@ void cw__remote_gone(struct cw__remote *remote);
 /* Why the peer cannot be used now, or CW_OK; on the loop it also starts to connect again. */
 int cw__segment_usable(struct cw_segment *segment);
 
-/* The best transport for a pair. Any thread. ERR_NO_PATH; *part_out, *reach_out. `skip`: bits of transports not to use.
- */
+/* What a request needs of a path. */
+struct cw__need {
+	enum cw_op op;
+	uint32_t skip; /* bits of transports not to use */
+	uint64_t length, page;
+};
+
+struct cw__path {
+	struct cw_reach reach;
+	unsigned part;
+	int staged; /* the local side goes through buffers of the core */
+	int lands;  /* the remote side goes through buffers of its engine */
+};
+
+/* The best transport for a pair. Any thread. ERR_NO_PATH. */
 int cw__path_choose(struct cw_segment *segment, const struct cw_region *local, const struct cw__remote *remote,
-		    enum cw_op op, uint32_t skip, unsigned *part_out, struct cw_reach *reach_out);
+		    const struct cw__need *need, struct cw__path *path_out);
 
 /* ------------------------------------------------------------------------------- requests and batches */
 
 struct cw__slice {
 	struct cw_slice base; /* first: transports hand it back */
 	struct cw__list node;
+	struct cw_engine *engine;
 	struct cw__request *request;
 	uint64_t offset; /* in the request */
 	uint64_t posted_at;
 	unsigned part;
 	int pin;
 	int canceled; /* the transport was asked */
-	enum { CW__SLICE_OURS = 0, CW__SLICE_OFFERED = 1, CW__SLICE_POSTED = 2 } posted;
+	enum { CW__SLICE_OURS = 0, CW__SLICE_OFFERED = 1, CW__SLICE_POSTED = 2, CW__SLICE_STAGING = 3 } posted;
+	struct cw__landing *landing; /* stands for the device memory; NULL = the local memory itself is used */
+	int handed;                  /* a stager calls copy() */
+	/* STAGING: */
+	struct cw__list job; /* the stager's queue; staging lock */
+	struct cw_task job_task;
+	int job_status;
+	int device_failed; /* not the transport */
 };
 
 enum cw__request_state {
@@ -379,7 +413,9 @@ struct cw__request {
 	struct cw_task task;    /* hands it to its loop */
 	unsigned part;
 	struct cw_reach reach;
-	uint32_t skip; /* transports that failed it */
+	uint32_t skip;  /* transports that failed it */
+	uint8_t staged; /* its slices need buffers */
+	uint8_t handed; /* its slices are copied by a stager, because a device may make that take long */
 	uint8_t op;
 	uint8_t state;
 	uint8_t refreshed; /* its remote region was asked for twice */
@@ -436,7 +472,10 @@ struct cw_batch {
 	struct cw__list dependents; /* cw__dependency.node */
 	struct cw__dependency *dependencies;
 	size_t dependency_count;
-	int status; /* of the first failure */
+	struct cw__watch **watches; /* device prerequisites; see device_sync.c */
+	size_t watch_count;
+	struct cw__list fences; /* streams that wait for it */
+	int status;             /* of the first failure */
 	enum cw_remote_state remote;
 	uint64_t fence;
 	uint64_t requests_completed, requests_failed, bytes_completed;
@@ -475,8 +514,20 @@ void cw__slice_fill(struct cw__slice *slice, struct cw__request *request, unsign
 /* Both ends stay as they are while the slice is under way. */
 int cw__slice_pin(struct cw__slice *slice);
 void cw__slice_unpin(struct cw__slice *slice);
+/* The shortest run that is contiguous on both sides. */
+uint64_t cw__request_run(const struct cw__request *request);
+/* Gives its buffer back, if it has one. */
+void cw__slice_unland(struct cw__slice *slice);
+/* The contiguous run of local memory that byte `at` of a slice begins. */
+uint64_t cw__slice_local_run(const struct cw__slice *slice, uint64_t at, uint64_t *address_out);
+unsigned cw__slice_walk(const struct cw__slice *slice, uint64_t offset, struct cw_piece *pieces_out, unsigned max);
 
 /* schedule.c */
+void cw__loop_make_busy(struct cw_loop *loop); /* on the loop: every segment of it pumps soon */
+/* On the loop: the end of a slice that nobody works on any more. The request may be gone then. */
+void cw__slice_over(struct cw__slice *slice, int status, enum cw_remote_state remote);
+/* On the loop: posts slices of one request and one rail; what is not taken goes back to their request. */
+void cw__slices_post(struct cw__request *request, unsigned rail, struct cw__slice **slices, unsigned count);
 void cw__request_begin(struct cw__request *request); /* on the loop */
 void cw__segment_pump(struct cw_segment *segment);   /* on the loop */
 /* On the loop: calls visit for each request under way there, which may end it and others. */
@@ -488,6 +539,49 @@ unsigned cw__slice_pieces(const struct cw_slice *slice, uint64_t offset, struct 
 /* Copies up to budget bytes of a request with a synchronous path in the calling thread. 1 = it ended. */
 int cw__request_inline(struct cw__request *request, uint64_t *budget);
 
+/* landing.c: device memory that a peer touches. The region is pinned. */
+int cw__landing_begin(struct cw_engine *engine, const struct cw_region *region, const struct cw_claim *claim,
+		      struct cw_grant *grant);
+int cw__landing_end(struct cw_engine *engine, const struct cw_region *region, struct cw_grant *grant, uint64_t moved);
+void cw__arena_free(struct cw__arena *arena);
+void cw__arena_own(struct cw__arena *arena); /* the one that this thread uses from now on */
+/* Can bytes be brought from and to the memory of this region? */
+int cw__device_reachable(const struct cw_engine *engine, const struct cw_region *region);
+int cw__device_copy(struct cw_engine *engine, const struct cw_region *region, int to_device, uint64_t address,
+		    void *buffer, uint64_t length);
+
+/* staging.c: buffers that stand for device memory, and the threads ("stagers") that copy between them. */
+struct cw__landing {
+	struct cw__list node;
+	struct cw_region_view view; /* what transports take for the local region */
+};
+
+int cw__staging_open(struct cw_engine *engine);
+/* On the loop. NULL = none is left: the loop's segments become busy when one comes back. */
+struct cw__landing *cw__landing_take(struct cw_loop *loop);
+void cw__landing_give(struct cw_loop *loop, struct cw__landing *landing);
+/* On the loop: a stager does the slice's next step, then job_task runs on the loop with job_status. ERR_NO_MEMORY. */
+int cw__staging_submit(struct cw__slice *slice);
+/* On the loop: takes a slice back that no stager has begun with; 0 = it has. */
+int cw__staging_withdraw(struct cw__slice *slice);
+/* No loop runs. Nothing begins any more; waits up to `until` for what runs. */
+void cw__staging_stop(struct cw_engine *engine, uint64_t until);
+/* Does a device still hold a stager? Then the last one to come back calls fn(engine), and 1 is returned. */
+int cw__staging_leave(struct cw_engine *engine, void (*fn)(struct cw_engine *engine));
+void cw__staging_close(struct cw_engine *engine);
+/* May copies for a device begin? Any thread. */
+int cw__staging_stopped(struct cw_engine *engine);
+/* As cw__slice_pieces(), for slices that stagers copy. */
+unsigned cw__staging_pieces(const struct cw__slice *slice, uint64_t offset, struct cw_piece *pieces_out, unsigned max);
+
+/* staged.c: what becomes of staged slices on their loop. */
+/* Gives count slices of a request, which are cut and pinned, to a stager. */
+void cw__slices_stage(struct cw__request *request, struct cw__slice **slices, unsigned count);
+/* The transport read into the slice's buffer: brings the bytes to the device. */
+void cw__slice_bring_in(struct cw__slice *slice);
+/* Ends a slice that a stager has not begun with; 0 = one has. The request does not end in here. */
+int cw__slice_unstage(struct cw__slice *slice);
+
 /* batch_accept.c */
 /* A checked copy of what the caller asks for, referenced by the caller and the engine; not started. */
 int cw__batch_make(struct cw_engine *engine, const struct cw_request *requests, size_t count,
@@ -496,6 +590,8 @@ int cw__batch_make(struct cw_engine *engine, const struct cw_request *requests, 
 /* batch.c */
 /* What the batches in a list of cw__dependency waited for has come (ok), or never will. */
 void cw__dependents_release(struct cw__list *dependents, int ok);
+/* One prerequisite came, or failed; takes a reference of the batch. */
+void cw__prerequisite_came(struct cw_batch *batch, int ok);
 void cw__batch_request_ended(struct cw__request *request);
 void cw__batch_end_soon(struct cw_batch *batch, int status);
 void cw__batch_put(struct cw_batch *batch);
@@ -505,6 +601,15 @@ void cw__batches_cancel(struct cw_engine *engine);
 /* No loop runs any more. What users still hold stays theirs, but has no engine. */
 void cw__batches_close(struct cw_engine *engine);
 void cw__batch_run_callback(struct cw_batch *batch);
+
+/* device_sync.c */
+/* Asks platforms to say when what the batch waits for on devices has come. What was asked stays without effect until it
+ * is armed, also after a failure. */
+int cw__watches_make(struct cw_batch *batch, const struct cw_batch_options *options);
+void cw__watches_arm(struct cw_batch *batch);    /* they are prerequisites from now on */
+void cw__watches_forget(struct cw_batch *batch); /* whatever comes later finds nobody */
+void cw__watches_free(struct cw_batch *batch);
+void cw__fences_release(struct cw__list *fences);
 
 /* notify.c */
 int cw__notify_accept(struct cw_batch *batch, const struct cw_batch_options *options);
@@ -561,10 +666,11 @@ static inline struct cw_engine *cw__engine_of(const struct cw_host *host)
 struct cw__part {
 	struct cw__host host; /* what this part gets: tells parts apart */
 	const struct cw_transport_ops *ops;
+	uint32_t flags;    /* enum cw_transport_flags: its own and those of what it wraps */
 	const char *wraps; /* the transport that it wraps, or NULL */
 	void *state;
 	int on;
-	char why[160];
+	char why[512];
 	struct cw_blob description; /* what describe() gave */
 };
 
@@ -572,7 +678,7 @@ struct cw__platform_part {
 	const struct cw_platform_ops *ops;
 	void *state;
 	int on;
-	char why[160];
+	char why[512];
 };
 
 /* clang-format off */
@@ -653,6 +759,7 @@ struct cw_engine {
 	pthread_mutex_t sender_lock;
 	struct cw__sender *senders; /* CW__SENDERS, or NULL before the first notification */
 	uint64_t grace, spin, retries, max_slices;
+	struct cw__staging *staging;
 };
 
 /* CW_OK, or ERR_INVALID / ERR_FORKED with the thread's error text. */

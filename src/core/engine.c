@@ -129,6 +129,9 @@ static int init_engine(struct cw_engine *engine, const struct cw_engine_options 
 	machine_id(engine->machine);
 	if (getrandom(engine->instance, sizeof(engine->instance), 0) != sizeof(engine->instance))
 		return cw__fail(CW_ERR_INTERNAL, "no random numbers: %s", strerror(errno));
+	status = cw__staging_open(engine);
+	if (status)
+		return status;
 	engine->index = cw__index_open();
 	engine->slots = calloc(65536, sizeof(*engine->slots));
 	if (!engine->index || !engine->slots)
@@ -189,6 +192,7 @@ static void stop_engine(struct cw_engine *engine)
 	for (unsigned i = 0; i < engine->loop_count; i++)
 		cw__loop_stop(&engine->loops[i]);
 	turn_until_zero(engine, &engine->batches_unfinished, cw__now() + engine->grace);
+	cw__staging_stop(engine, cw__now() + CW__SECOND);
 	drop_segments(engine);
 	turn_until_zero(engine, &engine->batches_unfinished, cw__now() + CW__SECOND);
 	cw__segments_close(engine);
@@ -196,12 +200,9 @@ static void stop_engine(struct cw_engine *engine)
 	turn_until_zero(engine, &engine->segments_alive, cw__now() + CW__SECOND);
 }
 
-static void free_engine(struct cw_engine *engine)
+/* What is left when nothing runs any more. */
+static void free_rest(struct cw_engine *engine)
 {
-	stop_engine(engine);
-	if (engine->control)
-		cw__control.close(engine->control);
-	engine->control = NULL;
 	cw__regions_close(engine);
 	cw__parts_close(engine);
 	cw__platforms_close(engine);
@@ -213,6 +214,7 @@ static void free_engine(struct cw_engine *engine)
 	}
 	if (engine->queue.engine)
 		cw__queue_destroy(&engine->queue);
+	cw__staging_close(engine);
 	for (unsigned i = 0; i < engine->loop_count; i++)
 		cw__loop_close(&engine->loops[i]);
 	free(engine->loops);
@@ -225,6 +227,18 @@ static void free_engine(struct cw_engine *engine)
 	pthread_mutex_destroy(&engine->batch_lock);
 	pthread_mutex_destroy(&engine->sender_lock);
 	free(engine);
+}
+
+static void free_engine(struct cw_engine *engine)
+{
+	stop_engine(engine);
+	if (engine->control)
+		cw__control.close(engine->control);
+	engine->control = NULL;
+	engine->log.level = -1; /* the caller may take back what it logs to */
+	/* A thread that a device holds will come back to all this, perhaps much later. */
+	if (!cw__staging_leave(engine, free_rest))
+		free_rest(engine);
 }
 
 int cw_engine_open(const struct cw_engine_options *options, struct cw_engine **engine_out)
@@ -307,6 +321,17 @@ int cw_engine_transports(struct cw_engine *engine, cw_transport_fn fn, void *arg
 		status = cw__fail(CW_ERR_INVALID, "no function to call");
 	for (unsigned i = 0; !status && i < engine->part_count; i++)
 		fn(arg, engine->parts[i].ops->name, engine->parts[i].on, engine->parts[i].why);
+	return status;
+}
+
+int cw_engine_platforms(struct cw_engine *engine, cw_transport_fn fn, void *arg)
+{
+	int status = cw__engine_check(engine);
+
+	if (!status && !fn)
+		status = cw__fail(CW_ERR_INVALID, "no function to call");
+	for (unsigned i = 0; !status && i < engine->platform_count; i++)
+		fn(arg, engine->platforms[i].ops->name, engine->platforms[i].on, engine->platforms[i].why);
 	return status;
 }
 

@@ -618,5 +618,6 @@ void cw__loop_close(struct cw_loop *loop)
 			close(fds[i]);
 	while (!cw__list_empty(&loop->slabs))
 		free(cw__list_pop(&loop->slabs));
+	cw__arena_free(&loop->arena);
 	pthread_mutex_destroy(&loop->lock);
 }

@@ -59,6 +59,8 @@ static const char *platform_fault(const struct cw_platform_ops *ops)
 		return "lacks a required hook";
 	if ((ops->allocate != NULL) != (ops->release != NULL) || (ops->allocate != NULL) != (ops->query != NULL))
 		return "has allocate, release or query without the others";
+	if ((ops->copy_in != NULL) != (ops->copy_out != NULL))
+		return "has copy_in or copy_out without the other";
 	return NULL;
 }
 
@@ -79,6 +81,7 @@ static void add_transport(struct cw_engine *engine, const struct cw_transport_op
 		return;
 	engine->part_count++;
 	part->ops = ops;
+	part->flags = ops->flags;
 	part->host = (struct cw__host){ { &cw__host_ops, &part->host.base }, engine };
 	if (!why && !is_enabled(engine, ops->name))
 		why = "turned off by its setting";
@@ -99,6 +102,7 @@ const struct cw_transport_ops *cw__host_wrap(struct cw_host *host, const char *n
 		if (strcmp(transports[i]->name, name) || transports[i] == part->ops)
 			continue;
 		part->wraps = transports[i]->name;
+		part->flags |= transports[i]->flags & CW_TRANSPORT_DEVICE;
 		return transports[i];
 	}
 	return NULL;
@@ -214,20 +218,21 @@ static int open_metadata(struct cw_engine *engine)
 	return CW_OK;
 }
 
-/* A plug-in's platforms are asked before ours, because `host` claims everything that is mapped; its transports come
- * after ours. */
+/* Transports come first: one may have to prepare a vendor's links before that vendor's platform starts its runtime. A
+ * plug-in's platforms are asked before ours, because `host` claims everything that is mapped; its transports come after
+ * ours. */
 static void add_parts(struct cw_engine *engine)
 {
-	for (unsigned i = 0; i < engine->library_count; i++)
-		for (size_t j = 0; engine->plugins[i]->platforms && engine->plugins[i]->platforms[j]; j++)
-			add_platform(engine, engine->plugins[i]->platforms[j]);
-	for (size_t i = 0; platforms[i]; i++)
-		add_platform(engine, platforms[i]);
 	for (size_t i = 0; transports[i]; i++)
 		add_transport(engine, transports[i]);
 	for (unsigned i = 0; i < engine->library_count; i++)
 		for (size_t j = 0; engine->plugins[i]->transports && engine->plugins[i]->transports[j]; j++)
 			add_transport(engine, engine->plugins[i]->transports[j]);
+	for (unsigned i = 0; i < engine->library_count; i++)
+		for (size_t j = 0; engine->plugins[i]->platforms && engine->plugins[i]->platforms[j]; j++)
+			add_platform(engine, engine->plugins[i]->platforms[j]);
+	for (size_t i = 0; platforms[i]; i++)
+		add_platform(engine, platforms[i]);
 }
 
 /* What transports publish is fixed once they are open. */

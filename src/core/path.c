@@ -5,41 +5,73 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int reach(struct cw_segment *segment, unsigned part, const struct cw_region *local,
-		 const struct cw__remote *remote, enum cw_op op, struct cw_reach *reach_out)
+#define STAGE_COST 25000u /* ns for 64 KiB: a copy between a device and host memory, and a change of threads */
+
+static int ask(struct cw_segment *segment, unsigned part, const struct cw_reach_query *query,
+	       struct cw_reach *reach_out)
 {
-	const struct cw__lane *lane = &segment->lanes[part];
-	struct cw_reach_query query = { &local->view, local->attachments[part], &remote->view, remote->imports[part],
-					op, 0, 0 };
+	struct cw__part *transport = &segment->engine->parts[part];
 
 	memset(reach_out, 0, sizeof(*reach_out));
-	if (!atomic_load_explicit(&lane->on, memory_order_acquire)) {
-		reach_out->why = "not opened to this peer";
-		return CW_ERR_NO_PATH;
+	return transport->ops->reach(transport->state, segment->lanes[part].state, query, reach_out);
+}
+
+/* Can the transport carry the pair as it is, or, if the local side is no host memory, through buffers that are? */
+static int reach(struct cw_segment *segment, unsigned part, const struct cw_region *local,
+		 const struct cw__remote *remote, const struct cw__need *need, struct cw__path *path)
+{
+	struct cw_reach_query query = { &local->view,  local->attachments[part],
+					&remote->view, remote->imports[part],
+					need->op,      need->length,
+					need->page };
+	int status = CW_ERR_NO_PATH;
+
+	*path = (struct cw__path){ .part = part };
+	if (!atomic_load_explicit(&segment->lanes[part].on, memory_order_acquire)) {
+		path->reach.why = "not opened to this peer";
+		return status;
 	}
-	if (!local->attached[part]) {
-		reach_out->why = "cannot use the local memory";
-		return CW_ERR_NO_PATH;
+	if (local->attached[part])
+		status = ask(segment, part, &query, &path->reach);
+	else
+		path->reach.why = "cannot use the local memory";
+	if (status && local->view.kind != CW_MEMORY_HOST && cw__device_reachable(segment->engine, local)) {
+		struct cw_region_view view = local->view;
+		struct cw_reach staged;
+
+		view.kind = CW_MEMORY_HOST;
+		view.device = view.numa_node = -1;
+		view.share_fd = -1;
+		query.local = &view;
+		query.attachment = NULL;
+		status = ask(segment, part, &query, &staged);
+		/* One that knows devices has the better reason not to carry this one. */
+		if (!status || !(segment->engine->parts[part].flags & CW_TRANSPORT_DEVICE))
+			path->reach = staged;
+		path->staged = !status;
+		path->reach.cost += path->staged ? STAGE_COST : 0;
 	}
-	return segment->engine->parts[part].ops->reach(segment->engine->parts[part].state, lane->state, &query,
-						       reach_out);
+	path->lands = !status && remote->view.kind != CW_MEMORY_HOST &&
+		      !(segment->engine->parts[part].flags & CW_TRANSPORT_DEVICE);
+	path->reach.cost += path->lands ? STAGE_COST : 0;
+	return status;
 }
 
 int cw__path_choose(struct cw_segment *segment, const struct cw_region *local, const struct cw__remote *remote,
-		    enum cw_op op, uint32_t skip, unsigned *part_out, struct cw_reach *reach_out)
+		    const struct cw__need *need, struct cw__path *path_out)
 {
 	int found = 0;
 
 	for (unsigned i = 0; i < segment->order_count; i++) {
 		unsigned part = segment->order[i];
-		struct cw_reach candidate;
+		struct cw__path candidate;
 
-		if (skip & 1u << part || reach(segment, part, local, remote, op, &candidate) || !candidate.rail_count)
+		if (need->skip & 1u << part || reach(segment, part, local, remote, need, &candidate) ||
+		    !candidate.reach.rail_count)
 			continue;
-		if (found && candidate.cost >= reach_out->cost)
+		if (found && candidate.reach.cost >= path_out->reach.cost)
 			continue;
-		*part_out = part;
-		*reach_out = candidate;
+		*path_out = candidate;
 		found = 1;
 		if (segment->order_fixed)
 			break;
@@ -66,8 +98,9 @@ struct question {
 	struct cw_path_step found[CW__PARTS_MAX];
 };
 
-static void describe_step(struct question *question, unsigned part, int status, const struct cw_reach *found)
+static void describe_step(struct question *question, unsigned part, int status, const struct cw__path *path)
 {
+	const struct cw_reach *found = &path->reach;
 	struct cw_path_step *step = &question->found[question->count++];
 	struct cw__lane *lane = &question->segment->lanes[part];
 	double speed = 0;
@@ -76,8 +109,11 @@ static void describe_step(struct question *question, unsigned part, int status, 
 	snprintf(step->transport, sizeof(step->transport), "%s", question->segment->engine->parts[part].ops->name);
 	step->usable = !status;
 	step->rails = status ? 0 : found->rail_count;
-	for (unsigned i = 0; !status && i < found->rail_count; i++)
+	for (unsigned i = 0; !status && i < found->rail_count; i++) {
 		speed += lane->rails[found->rail_first + i].bytes_per_second;
+		step->rails_down += lane->rails[found->rail_first + i].status != CW_OK;
+	}
+	step->staged = !status && (path->staged || path->lands);
 	step->gigabytes_per_second = speed / 1e9;
 	snprintf(step->checks, sizeof(step->checks), "%s", found->checks ? found->checks : "");
 	snprintf(step->why, sizeof(step->why), "%s", found->why ? found->why : cw_strerror(status));
@@ -87,7 +123,8 @@ static void explain_all(struct question *question)
 {
 	struct cw_segment *segment = question->segment;
 	struct cw_engine *engine = segment->engine;
-	struct cw_reach chosen, found;
+	const struct cw__need need = { question->op, 0, question->length, question->length };
+	struct cw__path chosen, found;
 	unsigned best = CW__PARTS_MAX;
 	int pin = cw__region_pin(question->local, question->local_id, question->local->view.address,
 				 question->local->view.address + 1);
@@ -95,7 +132,8 @@ static void explain_all(struct question *question)
 	question->status = pin < 0 ? pin : CW_OK;
 	if (pin < 0)
 		return;
-	if (!cw__path_choose(segment, question->local, question->target, question->op, 0, &best, &chosen)) {
+	if (!cw__path_choose(segment, question->local, question->target, &need, &chosen)) {
+		best = chosen.part;
 		describe_step(question, best, CW_OK, &chosen);
 		question->found[0].chosen = 1;
 	}
@@ -109,12 +147,12 @@ static void explain_all(struct question *question)
 		memset(&found, 0, sizeof(found));
 		if (!engine->parts[part].on) {
 			status = CW_ERR_NO_PATH;
-			found.why = engine->parts[part].why;
+			found.reach.why = engine->parts[part].why;
 		} else if (!allowed) {
 			status = CW_ERR_NO_PATH;
-			found.why = "not among the transports this segment was opened with";
+			found.reach.why = "not among the transports this segment was opened with";
 		} else {
-			status = reach(segment, part, question->local, question->target, question->op, &found);
+			status = reach(segment, part, question->local, question->target, &need, &found);
 		}
 		describe_step(question, part, status, &found);
 	}

@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define GROUP 16u /* slices offered to post() at once */
+#define GROUP 16u               /* slices offered to post() at once */
+#define STAGING_MAX (2 * GROUP) /* slices of one rail that are with a stager before they are posted */
 #define FIRST_PAUSE (1 * CW__MS)
 #define GIVE_UP_AFTER 3u /* failures in a row on one transport before another one is tried */
 
@@ -43,6 +44,7 @@ void cw__request_stop(struct cw__request *request, int status)
 {
 	struct cw_segment *segment = request->segment;
 	struct cw__list *node;
+	int unstaged = 0;
 
 	if (request->state == CW__REQUEST_ENDED)
 		return;
@@ -57,6 +59,10 @@ void cw__request_stop(struct cw__request *request, int status)
 		struct cw__slice *slice = cw__container(node, struct cw__slice, node);
 
 		node = node->next;
+		if (slice->posted == CW__SLICE_STAGING) {
+			unstaged |= cw__slice_unstage(slice);
+			continue;
+		}
 		if (slice->canceled || slice->posted != CW__SLICE_POSTED)
 			continue; /* what is only offered is looked at when post() has returned */
 		slice->canceled = 1;
@@ -65,6 +71,8 @@ void cw__request_stop(struct cw__request *request, int status)
 		node = request->flying.next; /* anything may have ended */
 	}
 	request->inflight--;
+	if (unstaged) /* others may use what these had */
+		cw__loop_make_busy(segment->loop);
 	end_if_quiet(request);
 }
 
@@ -86,6 +94,11 @@ static void make_busy(struct cw_segment *segment)
 {
 	if (cw__list_empty(&segment->busy_node))
 		cw__list_push_back(&segment->loop->busy, &segment->busy_node);
+}
+
+void cw__loop_make_busy(struct cw_loop *loop)
+{
+	cw__list_each(node, &loop->segments) make_busy(cw__container(node, struct cw_segment, loop_node));
 }
 
 static int is_synchronous(const struct cw__request *request)
@@ -110,18 +123,29 @@ static int is_gone(const struct cw__remote *remote)
 /* Asks for the remote region anew, once. 1 = it was started again. */
 static int refresh(struct cw__request *request);
 
+static int choose(struct cw__request *request, uint32_t skip, struct cw__path *path_out)
+{
+	const struct cw__need need = { request->op, skip, request->length, cw__request_run(request) };
+
+	return cw__path_choose(request->segment, request->region, request->target, &need, path_out);
+}
+
 /* Any thread. Both regions are held meanwhile: what transports made of them goes with them. */
 static int find_path(struct cw__request *request)
 {
 	int status, pin = cw__remote_pin(request->target);
+	struct cw__path path;
 
 	if (pin)
 		return pin;
 	pin = cw__region_pin(request->region, request->region_id, request->local_from, request->local_to);
-	status = pin < 0               ? pin
-		 : !has_right(request) ? CW_ERR_ACCESS
-				       : cw__path_choose(request->segment, request->region, request->target,
-							 request->op, request->skip, &request->part, &request->reach);
+	status = pin < 0 ? pin : !has_right(request) ? CW_ERR_ACCESS : choose(request, request->skip, &path);
+	if (!status) {
+		request->part = path.part;
+		request->reach = path.reach;
+		request->staged = (uint8_t)path.staged;
+		request->handed = (path.staged || path.lands) && is_synchronous(request);
+	}
 	if (pin >= 0)
 		cw__region_unpin(request->region, pin);
 	cw__remote_unpin(request->target);
@@ -143,7 +167,7 @@ static void enqueue(struct cw__request *request)
 	request->have_path = 1;
 	request->state = CW__REQUEST_QUEUED;
 	cw__list_remove(&request->node);
-	if (is_synchronous(request)) {
+	if (is_synchronous(request) && !request->handed) {
 		cw__list_push_back(&segment->copies, &request->node);
 		make_busy(segment);
 	} else {
@@ -233,11 +257,9 @@ static int is_strict(const struct cw__request *request)
 /* Another transport for a request whose own keeps failing, unless the caller forbade that. */
 static void leave_transport(struct cw__request *request)
 {
-	struct cw_reach other;
-	unsigned part;
+	struct cw__path other;
 
-	if (is_strict(request) || cw__path_choose(request->segment, request->region, request->target, request->op,
-						  request->skip | 1u << request->part, &part, &other))
+	if (is_strict(request) || choose(request, request->skip | 1u << request->part, &other))
 		return;
 	request->skip |= 1u << request->part;
 	request->have_path = 0;
@@ -274,6 +296,7 @@ static void slice_failed(struct cw__slice *slice, int status, enum cw_remote_sta
 	     (status == CW_ERR_UNSUPPORTED && !is_strict(request)))) {
 		cw__count(segment->engine, slices_retried, 1);
 		slice->base.attempt++;
+		cw__slice_unland(slice);
 		cw__list_remove(&slice->node);
 		cw__list_push_back(&request->again, &slice->node);
 		if (is_stale(status)) {
@@ -290,6 +313,7 @@ static void slice_failed(struct cw__slice *slice, int status, enum cw_remote_sta
 			enqueue(request);
 		return;
 	}
+	cw__slice_unland(slice);
 	cw__slice_give(segment->loop, slice);
 	cw__request_stop(request, status);
 }
@@ -297,15 +321,9 @@ static void slice_failed(struct cw__slice *slice, int status, enum cw_remote_sta
 void cw__slice_done(struct cw_slice *base, int status, enum cw_remote_state remote)
 {
 	struct cw__slice *slice = (struct cw__slice *)base;
-	struct cw__request *request = slice->request;
-	struct cw_segment *segment = request->segment;
-	struct cw_loop *loop = segment->loop;
+	struct cw_segment *segment = slice->request->segment;
 	struct cw__rail *rail = &segment->lanes[slice->part].rails[base->rail];
-	int path_failed =
-		status && (cw_status_scope(status) == CW_SCOPE_PATH || cw_status_scope(status) == CW_SCOPE_PEER);
 
-	cw__slice_unpin(slice);
-	request->inflight--;
 	if (slice->posted) {
 		uint64_t took = cw__now() - slice->posted_at;
 
@@ -317,9 +335,32 @@ void cw__slice_done(struct cw_slice *base, int status, enum cw_remote_state remo
 		rail->inflight_bytes -= base->length;
 		slice->posted = CW__SLICE_OURS;
 	}
+	if (!slice->landing || status || base->op == CW_OP_WRITE) {
+		cw__slice_over(slice, status, remote);
+	} else if (slice->request->failure) { /* what was read is wanted no more */
+		cw__slice_over(slice, CW_ERR_CANCELED, CW_REMOTE_QUIET);
+	} else {
+		rail->failures = 0;
+		cw__slice_bring_in(slice);
+		make_busy(segment);
+	}
+}
+
+void cw__slice_over(struct cw__slice *slice, int status, enum cw_remote_state remote)
+{
+	struct cw__request *request = slice->request;
+	struct cw_segment *segment = request->segment;
+	struct cw_loop *loop = segment->loop;
+	struct cw__rail *rail = &segment->lanes[slice->part].rails[slice->base.rail];
+	int path_failed =
+		status && (cw_status_scope(status) == CW_SCOPE_PATH || cw_status_scope(status) == CW_SCOPE_PEER);
+
+	cw__slice_unpin(slice);
+	request->inflight--;
 	if (!status) {
 		rail->failures = 0;
-		request->done += base->length;
+		request->done += slice->base.length;
+		cw__slice_unland(slice);
 		cw__slice_give(loop, slice);
 		end_if_quiet(request);
 	} else {
@@ -331,7 +372,7 @@ void cw__slice_done(struct cw_slice *base, int status, enum cw_remote_state remo
 	make_busy(segment);
 	if (loop->starved) {
 		loop->starved = 0;
-		cw__list_each(node, &loop->segments) make_busy(cw__container(node, struct cw_segment, loop_node));
+		cw__loop_make_busy(loop);
 	}
 }
 
@@ -339,9 +380,10 @@ void cw__slice_done(struct cw_slice *base, int status, enum cw_remote_state remo
 
 static int has_room(const struct cw__rail *rail, uint64_t now, unsigned reserve)
 {
-	return !rail->status && !rail->full && rail->paused_until <= now &&
-	       (!rail->info.max_inflight || rail->inflight + reserve < rail->info.max_inflight) &&
-	       (!rail->info.max_inflight_bytes || rail->inflight_bytes < rail->info.max_inflight_bytes);
+	return !rail->status && !rail->full && rail->paused_until <= now && rail->staging < STAGING_MAX &&
+	       (!rail->info.max_inflight || rail->inflight + rail->staging + reserve < rail->info.max_inflight) &&
+	       (!rail->info.max_inflight_bytes ||
+		rail->inflight_bytes + rail->staging_bytes < rail->info.max_inflight_bytes);
 }
 
 /* The rail where one more slice would be finished first; -1 when none has room. */
@@ -356,7 +398,7 @@ static int pick_rail(const struct cw__lane *lane, const struct cw_reach *reach, 
 
 		if (!has_room(rail, now, reserve))
 			continue;
-		finish = ((double)rail->inflight_bytes + (double)rail->info.max_slice) /
+		finish = ((double)(rail->inflight_bytes + rail->staging_bytes) + (double)rail->info.max_slice) /
 			 (rail->bytes_per_second > 1 ? rail->bytes_per_second : 1);
 		if (found < 0 || finish < best) {
 			best = finish;
@@ -393,13 +435,15 @@ static struct cw__slice *cut_again(struct cw__request *request, unsigned rail_nu
 }
 
 /* The next slice of a request for a rail; NULL when there is none left or no memory. */
-static struct cw__slice *cut(struct cw__request *request, unsigned rail_number)
+static struct cw__slice *cut_bare(struct cw__request *request, unsigned rail_number)
 {
 	struct cw_loop *loop = request->segment->loop;
 	const struct cw_rail_info *info = &request->segment->lanes[request->part].rails[rail_number].info;
 	uint64_t length = request->length - request->next, limit = info->max_slice ? info->max_slice : UINT64_MAX;
 	struct cw__slice *slice;
 
+	if ((request->staged || request->handed) && limit > CW_CHUNK_MAX)
+		limit = CW_CHUNK_MAX;
 	if (!cw__list_empty(&request->again))
 		return cut_again(request, rail_number, cw__slice_limit(request, limit, info->max_pieces));
 	if (!length)
@@ -414,6 +458,26 @@ static struct cw__slice *cut(struct cw__request *request, unsigned rail_number)
 	length = cw__slice_limit(request, length, info->max_pieces);
 	cw__slice_fill(slice, request, rail_number, request->next, length);
 	request->next += length;
+	return slice;
+}
+
+/* With a buffer, if its bytes have to go through one; without, the request waits until one comes back. */
+static struct cw__slice *cut(struct cw__request *request, unsigned rail_number)
+{
+	struct cw_loop *loop = request->segment->loop;
+	struct cw__landing *landing;
+	struct cw__slice *slice;
+
+	if (!request->staged || (request->next == request->length && cw__list_empty(&request->again)))
+		return cut_bare(request, rail_number);
+	landing = cw__landing_take(loop);
+	slice = landing ? cut_bare(request, rail_number) : NULL;
+	if (slice) {
+		slice->landing = landing;
+		slice->base.local = &landing->view;
+	} else if (landing) {
+		cw__landing_give(loop, landing);
+	}
 	return slice;
 }
 
@@ -449,6 +513,7 @@ static void post(struct cw__request *request, unsigned rail_number, struct cw__s
 		rail->inflight_bytes -= slice->base.length;
 		slice->posted = CW__SLICE_OURS;
 		cw__slice_unpin(slice);
+		cw__slice_unland(slice);
 		request->inflight--;
 		cw__list_remove(&slice->node);
 		cw__list_push_back(&request->again, &slice->node);
@@ -470,8 +535,8 @@ static unsigned serve(struct cw__request *request, uint64_t now, unsigned reserv
 
 	if (!rail)
 		return 0;
-	room = rail->info.max_inflight ? rail->info.max_inflight - rail->inflight : GROUP;
-	bytes = rail->inflight_bytes;
+	room = rail->info.max_inflight ? rail->info.max_inflight - rail->inflight - rail->staging : GROUP;
+	bytes = rail->inflight_bytes + rail->staging_bytes;
 	while (count < GROUP && count < room &&
 	       (!rail->info.max_inflight_bytes || bytes < rail->info.max_inflight_bytes)) {
 		struct cw__slice *slice = cut(request, (unsigned)number);
@@ -480,6 +545,7 @@ static unsigned serve(struct cw__request *request, uint64_t now, unsigned reserv
 		if (!slice)
 			break;
 		if (status) {
+			cw__slice_unland(slice);
 			cw__list_push_front(&request->again, &slice->node);
 			if (status == CW_ERR_STALE_REGION && refresh(request))
 				break;
@@ -495,7 +561,9 @@ static unsigned serve(struct cw__request *request, uint64_t now, unsigned reserv
 		request->state = CW__REQUEST_DRAINING;
 		cw__list_remove(&request->node);
 	}
-	if (count)
+	if (count && (request->handed || (request->staged && request->op == CW_OP_WRITE)))
+		cw__slices_stage(request, slices, count);
+	else if (count)
 		post(request, (unsigned)number, slices, count);
 	return count;
 }
@@ -505,6 +573,12 @@ static void requeue(struct cw__request *request)
 {
 	if (request->state == CW__REQUEST_DRAINING && !cw__list_empty(&request->again) && !request->failure)
 		enqueue(request);
+}
+
+void cw__slices_post(struct cw__request *request, unsigned rail, struct cw__slice **slices, unsigned count)
+{
+	post(request, rail, slices, count);
+	requeue(request);
 }
 
 /* One round over a class: every request gets one group. Returns 1 when another round may help. */
@@ -699,7 +773,7 @@ int cw__request_inline(struct cw__request *request, uint64_t *budget)
 	request->target = cw__remote_find(segment, request->remote.space, request->remote_from, request->remote_to);
 	if (!request->target)
 		return 0;
-	if (find_path(request) || !is_synchronous(request))
+	if (find_path(request) || !is_synchronous(request) || request->handed)
 		return 0;
 	while (request->next < request->length && *budget) {
 		uint64_t before = request->next;

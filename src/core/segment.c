@@ -26,13 +26,16 @@ static void lane_open(struct cw_segment *segment, unsigned part, const void *des
 {
 	const struct cw_transport_ops *ops = segment->engine->parts[part].ops;
 	struct cw__lane *lane = &segment->lanes[part];
-	struct cw_rail_info infos[CW__RAILS_MAX];
+	struct cw_rail_info *infos;
 
 	if (ops->peer_open(segment->engine->parts[part].state, &segment->peer, description, length, &lane->state))
 		return;
-	lane->rail_count = ops->rails(segment->engine->parts[part].state, lane->state, infos, CW__RAILS_MAX);
-	lane->rails = calloc(lane->rail_count ? lane->rail_count : 1, sizeof(*lane->rails));
+	infos = calloc(CW__RAILS_MAX, sizeof(*infos));
+	if (infos)
+		lane->rail_count = ops->rails(segment->engine->parts[part].state, lane->state, infos, CW__RAILS_MAX);
+	lane->rails = infos ? calloc(lane->rail_count ? lane->rail_count : 1, sizeof(*lane->rails)) : NULL;
 	if (!lane->rails) {
+		free(infos);
 		ops->peer_close(segment->engine->parts[part].state, lane->state);
 		return;
 	}
@@ -40,6 +43,7 @@ static void lane_open(struct cw_segment *segment, unsigned part, const void *des
 		lane->rails[i].info = infos[i];
 		lane->rails[i].bytes_per_second = infos[i].bytes_per_second;
 	}
+	free(infos);
 	atomic_store_explicit(&lane->on, 1, memory_order_release);
 }
 
@@ -62,17 +66,21 @@ static void note_offer(struct cw_segment *segment, const char *name, size_t leng
 static void lanes_open_self(struct cw_segment *segment)
 {
 	struct cw_engine *engine = segment->engine;
+	int found = 0;
 
 	for (unsigned i = 0; i < segment->order_count; i++) {
 		unsigned part = segment->order[i];
+		int for_devices = (engine->parts[part].flags & CW_TRANSPORT_DEVICE) != 0;
 
+		/* To oneself the first way is the best, for host memory and for devices; a caller who named several
+		 * gets them all. */
+		if (found && !for_devices && !segment->order_fixed)
+			continue;
 		lane_open(segment, part, engine->parts[part].description.data, engine->parts[part].description.length);
-		/* To oneself the first way is the best; a caller who named several gets them all. */
-		if (atomic_load_explicit(&segment->lanes[part].on, memory_order_relaxed)) {
-			note_offer(segment, engine->parts[part].ops->name, strlen(engine->parts[part].ops->name));
-			if (!segment->order_fixed)
-				break;
-		}
+		if (!atomic_load_explicit(&segment->lanes[part].on, memory_order_relaxed))
+			continue;
+		note_offer(segment, engine->parts[part].ops->name, strlen(engine->parts[part].ops->name));
+		found |= !for_devices;
 	}
 	segment->lanes_open = 1;
 }
@@ -309,10 +317,22 @@ static void segment_free(struct cw_segment *segment)
 	free(segment);
 }
 
-/* A rail that rested may be tried again. */
+/* A rail that rested may be tried again. Others, or the same after more failures, rest a little longer. */
 static void retry(struct cw_timer *timer)
 {
-	cw__segment_pump(cw__container(timer, struct cw_segment, retry_timer));
+	struct cw_segment *segment = cw__container(timer, struct cw_segment, retry_timer);
+	uint64_t now = cw__now(), next = CW_FOREVER;
+
+	cw__segment_pump(segment);
+	for (unsigned part = 0; part < segment->engine->part_count; part++) {
+		const struct cw__lane *lane = &segment->lanes[part];
+
+		for (unsigned i = 0; lane->rails && i < lane->rail_count; i++)
+			if (lane->rails[i].paused_until > now && lane->rails[i].paused_until < next)
+				next = lane->rails[i].paused_until;
+	}
+	if (next != CW_FOREVER)
+		cw__timer_set(segment->loop, timer, next);
 }
 
 static struct cw_segment *segment_new(struct cw_engine *engine, const char *name)

@@ -72,26 +72,36 @@ int cw__host_access_check(struct cw_host *host, const struct cw_claim *claim)
 
 int cw__host_access_begin(struct cw_host *host, const struct cw_claim *claim, struct cw_grant *grant_out)
 {
+	struct cw_engine *engine = cw__engine_of(host);
 	struct cw_region *region;
-	int counter, status = claim_pin(cw__engine_of(host), claim, &region, &counter);
+	int counter, status = claim_pin(engine, claim, &region, &counter);
 
 	if (status)
 		return status;
 	/* Regions are far more than 2-aligned: the pin counter's number fits beside the pointer. */
 	*grant_out = (struct cw_grant){ (unsigned char *)(uintptr_t)claim->address, claim->length,
 					(char *)region + counter, NULL };
-	return CW_OK;
+	if (region->view.kind == CW_MEMORY_HOST || claim->direct)
+		return CW_OK;
+	status = cw__landing_begin(engine, region, claim, grant_out);
+	if (status)
+		cw__region_unpin(region, counter);
+	return status;
 }
 
 int cw__host_access_end(struct cw_host *host, struct cw_grant *grant, uint64_t moved)
 {
 	uintptr_t tagged = (uintptr_t)grant->region;
-	int counter = (int)(tagged & 1);
+	int counter = (int)(tagged & 1), status = CW_OK;
+	struct cw_region *region = (struct cw_region *)(void *)((char *)grant->region - counter);
 
-	cw__region_unpin((struct cw_region *)(void *)((char *)grant->region - counter), counter);
+	if (grant->landing)
+		status = cw__landing_end(cw__engine_of(host), region, grant, moved);
+	cw__region_unpin(region, counter);
 	grant->region = NULL;
-	cw__count(cw__engine_of(host), bytes_served, moved);
-	return CW_OK;
+	if (!status)
+		cw__count(cw__engine_of(host), bytes_served, moved);
+	return status;
 }
 
 const struct cw_region_view *cw__host_region_get(struct cw_host *host, uint64_t id, uint64_t key)
@@ -137,6 +147,12 @@ static unsigned classic_port(const struct cw_engine *engine)
 	return 0;
 }
 
+/* By transports that know nothing but host memory: what a device has must land somewhere first. */
+static int peers_can_touch(const struct cw_engine *engine, const struct cw_region *region)
+{
+	return region->view.kind == CW_MEMORY_HOST || cw__device_reachable(engine, region);
+}
+
 static void list_buffers(struct cw_engine *engine, struct cw__descriptor *descriptor)
 {
 	uint32_t slots = atomic_load_explicit(&engine->slot_count, memory_order_acquire);
@@ -149,9 +165,14 @@ static void list_buffers(struct cw_engine *engine, struct cw__descriptor *descri
 
 		if (counter < 0)
 			continue;
-		if (region->view.access && region->view.kind == CW_MEMORY_HOST)
-			descriptor->buffers[descriptor->buffer_count++] =
-				(struct cw__classic_buffer){ region->view.address, region->view.length };
+		if (region->view.access && peers_can_touch(engine, region)) {
+			struct cw__classic_buffer *buffer = &descriptor->buffers[descriptor->buffer_count++];
+
+			buffer->address = region->view.address;
+			buffer->length = region->view.length;
+			if (region->view.kind != CW_MEMORY_HOST)
+				memcpy(buffer->location, region->memory.location, sizeof(buffer->location));
+		}
 		cw__region_unpin(region, counter);
 	}
 }

@@ -76,12 +76,21 @@ static void place_advance(struct place *place, uint64_t length)
 	}
 }
 
-unsigned cw__slice_pieces(const struct cw_slice *base, uint64_t offset, struct cw_piece *pieces_out, unsigned max)
+/* The local side of a slice: a vector of its request from `at` on, or a buffer, which has no breaks. */
+static struct place local_place(const struct cw__slice *slice, uint64_t at, struct cw_vec *flat)
 {
-	const struct cw__slice *slice = (const struct cw__slice *)base;
-	struct place local = place_at(&slice->request->local, slice->offset + offset);
+	if (!slice->landing)
+		return place_at(&slice->request->local, slice->offset + at);
+	*flat = (struct cw_vec){ .base = slice->landing->view.address, .page_size = slice->base.length, .count = 1 };
+	return place_at(flat, at);
+}
+
+unsigned cw__slice_walk(const struct cw__slice *slice, uint64_t offset, struct cw_piece *pieces_out, unsigned max)
+{
+	struct cw_vec flat;
+	struct place local = local_place(slice, offset, &flat);
 	struct place remote = place_at(&slice->request->remote, slice->offset + offset);
-	uint64_t left = base->length - offset;
+	uint64_t left = slice->base.length - offset;
 	unsigned count = 0;
 
 	while (left) {
@@ -108,6 +117,32 @@ unsigned cw__slice_pieces(const struct cw_slice *base, uint64_t offset, struct c
 	return count;
 }
 
+unsigned cw__slice_pieces(const struct cw_slice *base, uint64_t offset, struct cw_piece *pieces_out, unsigned max)
+{
+	const struct cw__slice *slice = (const struct cw__slice *)base;
+
+	return slice->handed ? cw__staging_pieces(slice, offset, pieces_out, max)
+			     : cw__slice_walk(slice, offset, pieces_out, max);
+}
+
+uint64_t cw__slice_local_run(const struct cw__slice *slice, uint64_t at, uint64_t *address_out)
+{
+	struct place place = place_at(&slice->request->local, slice->offset + at);
+	uint64_t left = slice->base.length - at, length = 0;
+
+	*address_out = place.address;
+	while (left && place.address == *address_out + length) {
+		uint64_t run = place.vec->page_size - place.inside;
+
+		if (left < run)
+			run = left;
+		length += run;
+		left -= run;
+		place_advance(&place, run);
+	}
+	return length;
+}
+
 /* How long the next slice may be so that it has at most `pieces` pieces. */
 uint64_t cw__slice_limit(const struct cw__request *request, uint64_t length, uint32_t pieces)
 {
@@ -128,6 +163,26 @@ uint64_t cw__slice_limit(const struct cw__request *request, uint64_t length, uin
 	return page * longest;
 }
 
+/* The length of the runs that one side consists of. */
+static uint64_t run_length(const struct cw__request *request, const struct cw_vec *vec)
+{
+	return vec->indices || vec->stride != vec->page_size ? vec->page_size : request->length;
+}
+
+/* Pages of both sides begin together, so the shortest run is their greatest common divisor. */
+uint64_t cw__request_run(const struct cw__request *request)
+{
+	uint64_t a = run_length(request, &request->local), b = run_length(request, &request->remote);
+
+	while (a != b && b) {
+		uint64_t rest = a % b;
+
+		a = b;
+		b = rest;
+	}
+	return a;
+}
+
 static uint32_t piece_bound(const struct cw__request *request, uint64_t length)
 {
 	uint64_t bound = 1;
@@ -145,9 +200,12 @@ void cw__slice_fill(struct cw__slice *slice, struct cw__request *request, unsign
 {
 	struct cw_engine *engine = request->batch->engine;
 
+	slice->engine = engine;
 	slice->request = request;
 	slice->offset = offset;
 	slice->part = request->part;
+	slice->landing = NULL;
+	slice->handed = request->handed;
 	slice->canceled = 0;
 	slice->posted = CW__SLICE_OURS;
 	slice->base = (struct cw_slice){
@@ -175,7 +233,7 @@ int cw__slice_pin(struct cw__slice *slice)
 		return status;
 	slice->pin = cw__region_pin(request->region, request->region_id, request->local_from, request->local_to);
 	if (slice->pin >= 0) {
-		slice->base.attachment = request->region->attachments[slice->part];
+		slice->base.attachment = slice->landing ? NULL : request->region->attachments[slice->part];
 		slice->base.import = request->target->imports[slice->part];
 		return CW_OK;
 	}
@@ -188,4 +246,11 @@ void cw__slice_unpin(struct cw__slice *slice)
 	cw__region_unpin(slice->request->region, slice->pin);
 	/* The slice may outlive the request's interest in this target, but holds it until here. */
 	cw__remote_unpin(cw__container(slice->base.remote, struct cw__remote, view));
+}
+
+void cw__slice_unland(struct cw__slice *slice)
+{
+	if (slice->landing)
+		cw__landing_give(slice->request->segment->loop, slice->landing);
+	slice->landing = NULL;
 }

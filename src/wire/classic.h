@@ -45,6 +45,7 @@ size_t cw__classic_encode(enum cw__classic_type type, const char *json, size_t j
 
 struct cw__classic_buffer {
 	uint64_t address, length;
+	char location[32]; /* of device memory: what is written for its name; "" = the engine's name */
 };
 
 #define CW__CLASSIC_PROTOCOL "tcp" /* the one protocol of classic peers that we speak */

@@ -109,7 +109,7 @@ static int descriptor_can_be_sent(const struct cw__descriptor *descriptor)
 	    (descriptor->native && !announcement_can_be_sent(descriptor)))
 		return 0;
 	for (size_t i = 0; i < descriptor->buffer_count; i++) {
-		if (!buffer_is_usable(&descriptor->buffers[i]))
+		if (!buffer_is_usable(&descriptor->buffers[i]) || !is_utf8(descriptor->buffers[i].location))
 			return 0;
 	}
 	return 1;
@@ -124,7 +124,10 @@ static struct json_object *buffers_to_json(const struct cw__descriptor *descript
 
 		add(buffer, "addr", json_object_new_uint64(descriptor->buffers[i].address), failed);
 		add(buffer, "length", json_object_new_uint64(descriptor->buffers[i].length), failed);
-		add(buffer, "name", json_object_new_string(descriptor->name), failed);
+		add(buffer, "name",
+		    json_object_new_string(descriptor->buffers[i].location[0] ? descriptor->buffers[i].location
+									      : descriptor->name),
+		    failed);
 		append(array, buffer, failed);
 	}
 	return array;

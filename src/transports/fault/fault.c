@@ -20,7 +20,7 @@
 
 #define SLICES 64u /* of ours for each rail */
 #define GROUP 16u  /* posted at once */
-#define RAILS_MAX 64u
+#define RAILS_MAX 256u
 
 /* One for each engine. Constant after open, except peers. */
 struct fault {

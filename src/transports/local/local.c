@@ -73,8 +73,8 @@ static int local_reach(void *transport, void *peer, const struct cw_reach_query 
 {
 	(void)transport;
 	(void)peer;
-	if (query->local->kind != CW_MEMORY_HOST || query->remote->kind != CW_MEMORY_HOST) {
-		reach_out->why = "copies host memory only";
+	if (query->local->kind != CW_MEMORY_HOST) {
+		reach_out->why = "copies from and to host memory only";
 		return CW_ERR_UNSUPPORTED;
 	}
 	*reach_out = (struct cw_reach){
@@ -86,33 +86,51 @@ static int local_reach(void *transport, void *peer, const struct cw_reach_query 
 	return CW_OK;
 }
 
-/* The remote side is ours too, but it is checked as any peer's access would be, and pinned while it is touched. */
+/* The remote side is ours too, but it is checked as any peer's access would be, and pinned while it is touched. What a
+ * device has comes as host memory, perhaps bit by bit. */
+static int copy_piece(struct local *local, const struct cw_slice *slice, const struct cw_piece *piece)
+{
+	const struct cw_host_ops *ops = local->host->ops;
+	struct cw_claim claim = { .region_id = slice->remote->id, .key = slice->remote->key, .op = slice->op };
+
+	for (uint64_t done = 0; done < piece->length; done += claim.length) {
+		struct cw_grant grant;
+		int status;
+
+		claim.address = piece->remote + done;
+		claim.length = piece->length - done;
+		status = ops->access_begin(local->host, &claim, &grant);
+		if (status)
+			return status;
+		claim.length = grant.length;
+		if (slice->op == CW_OP_WRITE)
+			memmove(grant.pointer, piece->local + done, grant.length);
+		else
+			memmove(piece->local + done, grant.pointer, grant.length);
+		status = ops->access_end(local->host, &grant, grant.length);
+		if (status)
+			return status;
+	}
+	return CW_OK;
+}
+
 static int local_copy(void *transport, void *peer, struct cw_slice *slice)
 {
 	struct local *local = transport;
-	const struct cw_host_ops *ops = local->host->ops;
-	struct cw_claim claim = { .region_id = slice->remote->id, .key = slice->remote->key, .op = slice->op };
 	uint64_t done = 0;
 
 	(void)peer;
 	while (done < slice->length) {
 		struct cw_piece pieces[16];
-		unsigned count = ops->slice_pieces(slice, done, pieces, 16);
+		unsigned count = local->host->ops->slice_pieces(slice, done, pieces, 16);
 
+		if (!count)
+			return CW_ERR_INTERNAL;
 		for (unsigned i = 0; i < count; i++) {
-			struct cw_grant grant;
-			int status;
+			int status = copy_piece(local, slice, &pieces[i]);
 
-			claim.address = pieces[i].remote;
-			claim.length = pieces[i].length;
-			status = ops->access_begin(local->host, &claim, &grant);
 			if (status)
 				return status;
-			if (slice->op == CW_OP_WRITE)
-				memmove(grant.pointer, pieces[i].local, pieces[i].length);
-			else
-				memmove(pieces[i].local, grant.pointer, pieces[i].length);
-			ops->access_end(local->host, &grant, pieces[i].length);
 			done += pieces[i].length;
 		}
 	}

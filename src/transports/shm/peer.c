@@ -694,7 +694,7 @@ int cw__shm_import_region(void *transport, void *opened, const struct cw_remote_
 
 	(void)transport;
 	(void)import_out; /* always asynchronous */
-	if (peer->state == OFF || remote->kind != CW_MEMORY_HOST || cw__shm_region_decode(blob, length, &flags))
+	if (peer->state == OFF || cw__shm_region_decode(blob, length, &flags))
 		return CW_ERR_UNSUPPORTED;
 	import = calloc(1, sizeof(*import));
 	if (!import)

@@ -236,7 +236,7 @@ static int granted_fd(const struct cw_region_view *view)
 	int writable = (view->access & CW_ACCESS_REMOTE_WRITE) != 0;
 	char path[40];
 
-	if (view->share_fd < 0)
+	if (view->share_fd < 0 || view->kind != CW_MEMORY_HOST)
 		return -1;
 	if (writable)
 		return fcntl(view->share_fd, F_DUPFD_CLOEXEC, 0);
@@ -339,7 +339,7 @@ struct gather {
 	uint64_t length;
 };
 
-/* Pins ranges of at most `budget` bytes together; moves nothing in the pull. */
+/* Pins ranges of at most `budget` bytes together, or as many of them as can be had; moves nothing in the pull. */
 static int gather(struct cw__shm_session *session, const struct pull *pull, uint64_t budget, struct gather *gather)
 {
 	struct cw_host *host = session->shm->host;
@@ -359,27 +359,36 @@ static int gather(struct cw__shm_session *session, const struct pull *pull, uint
 		int status = host->ops->access_begin(host, &claim, grant);
 
 		if (status)
-			return status;
-		gather->local[gather->count] = (struct iovec){ grant->pointer, length };
-		gather->remote[gather->count] = (struct iovec){ (void *)(uintptr_t)(piece->source + offset), length };
+			return status == CW_ERR_AGAIN && gather->count ? CW_OK : status;
+		gather->local[gather->count] = (struct iovec){ grant->pointer, grant->length };
+		gather->remote[gather->count] =
+			(struct iovec){ (void *)(uintptr_t)(piece->source + offset), grant->length };
 		gather->count++;
-		gather->length += length;
-		budget -= length;
+		gather->length += grant->length;
+		budget -= grant->length;
+		if (grant->length < length)
+			break;
 		offset = 0;
 	}
 	return CW_OK;
 }
 
-static void release(struct cw__shm_session *session, struct gather *gather, uint64_t moved)
+/* CW_OK, or the first failure to bring bytes where they belong. */
+static int release(struct cw__shm_session *session, struct gather *gather, uint64_t moved)
 {
 	struct cw_host *host = session->shm->host;
+	int failure = CW_OK;
 
 	for (unsigned i = 0; i < gather->count; i++) {
 		uint64_t length = gather->local[i].iov_len < moved ? gather->local[i].iov_len : moved;
 
-		host->ops->access_end(host, &gather->grants[i], length);
+		int status = host->ops->access_end(host, &gather->grants[i], length);
+
+		if (!failure)
+			failure = status;
 		moved -= length;
 	}
+	return failure;
 }
 
 static void advance(struct pull *pull, uint64_t moved)
@@ -403,7 +412,7 @@ static uint64_t pull_some(struct cw__shm_session *session, uint64_t budget)
 	struct pull *pull = cw__container(session->pulls.next, struct pull, node);
 	struct gather ranges;
 	uint64_t moved = 0;
-	int status;
+	int status, landed;
 
 	if (pull->not_after && session->shm->host->ops->now() > pull->not_after) {
 		pull_end(session, pull, CW_ERR_TIMED_OUT);
@@ -413,7 +422,9 @@ static uint64_t pull_some(struct cw__shm_session *session, uint64_t budget)
 	/* The initiator's memory is its own business: that it cannot be read is no statement about our region. */
 	if (!status && cw__shm_read(&session->process, ranges.local, ranges.remote, ranges.count, &moved))
 		status = CW_ERR_IO;
-	release(session, &ranges, moved);
+	landed = release(session, &ranges, moved);
+	if (!status)
+		status = landed;
 	if (status) {
 		pull_end(session, pull, status);
 		return moved;

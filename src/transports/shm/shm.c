@@ -117,8 +117,6 @@ static int shm_attach(void *transport, const struct cw_region_view *view, void *
 	struct cw__shm *shm = transport;
 	struct cw__shm_region *region;
 
-	if (view->kind != CW_MEMORY_HOST)
-		return CW_ERR_UNSUPPORTED;
 	region = calloc(1, sizeof(*region));
 	if (!region)
 		return CW_ERR_NO_MEMORY;
@@ -158,9 +156,9 @@ static int shm_export_region(void *transport, const struct cw_region_view *view,
 	uint16_t flags = 0;
 
 	(void)attachment;
-	if (shm->grant && view->share_fd >= 0)
+	if (shm->grant && view->share_fd >= 0 && view->kind == CW_MEMORY_HOST)
 		flags |= CW__SHM_GRANTED;
-	if (shm->attach)
+	if (shm->attach && view->kind == CW_MEMORY_HOST)
 		flags |= CW__SHM_READABLE;
 	return shm->host->ops->blob_append(out, data, cw__shm_region_encode(flags, data, sizeof(data)));
 }
@@ -209,8 +207,6 @@ static unsigned shm_rails(void *transport, void *peer, struct cw_rail_info *rail
 		[CW__SHM_RAIL_COPY] = {
 			.flags = CW_RAIL_SYNC,
 			.max_slice = CW_CHUNK_MAX,
-			.max_inflight = 1,
-			.max_inflight_bytes = CW_CHUNK_MAX,
 			.bytes_per_second = 15e9,
 		},
 		[CW__SHM_RAIL_PULL] = {
@@ -244,7 +240,7 @@ static int shm_reach(void *transport, void *peer, const struct cw_reach_query *q
 	uint32_t right = query->op == CW_OP_WRITE ? CW_ACCESS_REMOTE_WRITE : CW_ACCESS_REMOTE_READ;
 
 	(void)transport;
-	if (query->local->kind != CW_MEMORY_HOST || query->remote->kind != CW_MEMORY_HOST || query->remote->space)
+	if (query->local->kind != CW_MEMORY_HOST || query->remote->space)
 		return refuse(reach_out, "only host memory is shared between processes");
 	if (!import)
 		return refuse(reach_out, cw__shm_peer_why(peer));
@@ -261,6 +257,8 @@ static int shm_reach(void *transport, void *peer, const struct cw_reach_query *q
 		reach.rail_first = CW__SHM_RAIL_PULL;
 		reach.checks = "target cpu: bounds, rights, key, generation";
 		reach.why = "the peer fetches it by cross-memory attach";
+	} else if (query->op == CW_OP_READ && query->remote->kind != CW_MEMORY_HOST) {
+		return refuse(reach_out, "cross-memory attach does not reach the memory of a peer's device");
 	} else {
 		return refuse(reach_out, cw__shm_peer_why(peer));
 	}

@@ -77,24 +77,32 @@ static int chunk_begin(struct cw_host *host, const struct cw__tcp_serving *servi
 		status = host->ops->access_begin(host, &claim, grant);
 		if (status)
 			return chunk->count ? CW_OK : status;
-		room -= claim.length;
-		chunk->places[++chunk->count] = (struct iovec){ grant->pointer, claim.length };
+		room -= grant->length;
+		chunk->places[++chunk->count] = (struct iovec){ grant->pointer, grant->length };
+		if (grant->length < claim.length)
+			break;
 	}
 	return chunk->count ? CW_OK : CW_ERR_INTERNAL;
 }
 
-/* Unpins the chunk, of which `moved` bytes were used, and goes on behind them. Hashing does not count as serving. */
-static void chunk_end(struct cw_host *host, struct cw__tcp_serving *serving, struct chunk *chunk, uint64_t moved,
-		      int served)
+/* Unpins the chunk, of which `moved` bytes were used, and goes on behind them. Hashing does not count as serving.
+ * CW_OK, or the first failure to bring bytes where they belong. */
+static int chunk_end(struct cw_host *host, struct cw__tcp_serving *serving, struct chunk *chunk, uint64_t moved,
+		     int served)
 {
+	int failure = CW_OK;
+
 	serving->left -= moved;
 	for (unsigned i = 0; i < chunk->count; i++) {
 		const struct iovec *place = &chunk->places[i + 1];
 		uint64_t here = moved < place->iov_len ? moved : place->iov_len;
+		int status;
 
 		if (serving->checksum && here)
 			serving->crc = cw__crc32c(serving->crc, place->iov_base, here);
-		host->ops->access_end(host, &chunk->grants[i], served ? here : 0);
+		status = host->ops->access_end(host, &chunk->grants[i], served ? here : 0);
+		if (!failure)
+			failure = status;
 		moved -= here;
 		serving->offset += here;
 		if (serving->index < serving->count && serving->offset == serving->pieces[serving->index].length) {
@@ -102,19 +110,20 @@ static void chunk_end(struct cw_host *host, struct cw__tcp_serving *serving, str
 			serving->offset = 0;
 		}
 	}
+	return failure;
 }
 
 int64_t cw__tcp_serving_receive(struct cw_host *host, struct cw__tcp_serving *serving, struct cw__tcp_input *input,
 				struct cw__tcp_stream *stream, int *refused_out)
 {
 	struct chunk chunk;
-	int64_t moved = chunk_begin(host, serving, &chunk);
+	int64_t moved;
 
-	*refused_out = moved != CW_OK;
-	if (moved)
-		return moved;
+	*refused_out = chunk_begin(host, serving, &chunk);
+	if (*refused_out)
+		return 0;
 	moved = cw__tcp_input_place(input, stream, chunk.places + 1, (int)chunk.count);
-	chunk_end(host, serving, &chunk, moved > 0 ? (uint64_t)moved : 0, 1);
+	*refused_out = chunk_end(host, serving, &chunk, moved > 0 ? (uint64_t)moved : 0, 1);
 	return moved;
 }
 
@@ -122,31 +131,30 @@ int64_t cw__tcp_serving_send(struct cw_host *host, struct cw__tcp_serving *servi
 			     const unsigned char *head, size_t head_length, int *refused_out)
 {
 	struct chunk chunk;
-	int64_t moved = chunk_begin(host, serving, &chunk);
 	int with_head = head_length > 0;
 	uint64_t payload;
+	int64_t moved;
 
-	*refused_out = moved != CW_OK;
-	if (moved)
-		return moved;
+	*refused_out = chunk_begin(host, serving, &chunk);
+	if (*refused_out)
+		return 0;
 	chunk.places[0] = (struct iovec){ (void *)(uintptr_t)head, head_length };
 	moved = cw__tcp_stream_writev(stream, chunk.places + !with_head, (int)chunk.count + with_head);
 	payload = moved > (int64_t)head_length ? (uint64_t)moved - head_length : 0;
-	chunk_end(host, serving, &chunk, payload, 1);
+	(void)chunk_end(host, serving, &chunk, payload, 1); /* reading brings nothing back */
 	return moved;
 }
 
 int64_t cw__tcp_serving_hash(struct cw_host *host, struct cw__tcp_serving *serving, int *refused_out)
 {
 	struct chunk chunk;
-	int status = chunk_begin(host, serving, &chunk);
 	uint64_t length = 0;
 
-	*refused_out = status != CW_OK;
-	if (status)
-		return status;
+	*refused_out = chunk_begin(host, serving, &chunk);
+	if (*refused_out)
+		return 0;
 	for (unsigned i = 1; i <= chunk.count; i++)
 		length += chunk.places[i].iov_len;
-	chunk_end(host, serving, &chunk, length, 0);
+	(void)chunk_end(host, serving, &chunk, length, 0);
 	return (int64_t)length;
 }

@@ -31,8 +31,9 @@ void cw__tcp_serving_rewind(struct cw__tcp_serving *serving, uint64_t length);
 /* May the peer touch all pieces? */
 int cw__tcp_serving_check(struct cw_host *host, const struct cw__tcp_serving *serving);
 
-/* Each moves at most one chunk and returns the bytes moved (> 0), or a status: of the stream with *refused_out 0, of
- * the memory with *refused_out 1. */
+/* Each moves at most one chunk and returns the bytes moved (> 0), or the status of the stream. *refused_out: CW_OK, or
+ * why the memory could not be touched, with 0 bytes moved; for a WRITE also why bytes that were moved did not get where
+ * they belong. */
 int64_t cw__tcp_serving_receive(struct cw_host *host, struct cw__tcp_serving *serving, struct cw__tcp_input *input,
 				struct cw__tcp_stream *stream, int *refused_out);
 /* Sends what is left of head first; the result counts its bytes too. */

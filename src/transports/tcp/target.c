@@ -265,7 +265,7 @@ static int send_data(struct served *served, int64_t *budget)
 	/* Memory that goes away in the middle of an answer leaves only one way to say so: the connection ends. */
 	if (!refused || (served->outgoing == OUT_STARTED && served->head_sent))
 		return CW_ERR_IO;
-	answer(served, &served->answer, (int)moved);
+	answer(served, &served->answer, refused);
 	served->outgoing = OUT_IDLE;
 	return CW_OK;
 }
@@ -391,32 +391,40 @@ static int take_frame(struct served *served)
 /* One chunk of a WRITE. Bytes moved, or a status of the stream. */
 static int64_t land(struct served *served)
 {
-	int refused = 1;
-	int64_t moved;
+	int refused;
+	int64_t moved = 0;
 
 	pthread_mutex_lock(&served->landing);
-	moved = frame_alive(served, &served->frame);
-	if (!moved)
+	refused = frame_alive(served, &served->frame);
+	if (!refused)
 		moved = cw__tcp_serving_receive(served->tcp->host, &served->in, &served->input, &served->stream,
 						&refused);
 	pthread_mutex_unlock(&served->landing);
-	if (!refused)
-		return moved;
-	served->frame_status = (int)moved;
-	served->incoming = IN_DROPPING;
-	return cw__tcp_input_drop(&served->input, &served->stream, served->in.left);
+	if (refused) {
+		served->frame_status = refused;
+		served->incoming = IN_DROPPING;
+	}
+	return moved;
+}
+
+/* The same of one that was refused. */
+static int64_t drop(struct served *served)
+{
+	int64_t moved = cw__tcp_input_drop(&served->input, &served->stream, served->in.left);
+
+	if (moved > 0)
+		served->in.left -= (uint64_t)moved;
+	return moved;
 }
 
 static int64_t take_payload(struct served *served)
 {
-	int was_dropping = served->incoming == IN_DROPPING;
-	int64_t moved =
-		was_dropping ? cw__tcp_input_drop(&served->input, &served->stream, served->in.left) : land(served);
+	int64_t moved = served->incoming == IN_LANDING ? land(served) : 0;
 
+	if (!moved && served->incoming == IN_DROPPING)
+		moved = drop(served);
 	if (moved <= 0)
 		return moved;
-	if (served->incoming == IN_DROPPING)
-		served->in.left -= (uint64_t)moved;
 	served->moved += (uint64_t)moved;
 	if (served->in.left == 0) {
 		if (!served->frame_status && served->in.checksum && served->in.crc != served->frame.checksum)

@@ -140,8 +140,8 @@ static int tcp_reach(void *transport, void *peer, const struct cw_reach_query *q
 	const struct cw__tcp *tcp = transport;
 	const struct tcp_peer *opened = peer;
 
-	if (query->local->kind != CW_MEMORY_HOST || query->remote->kind != CW_MEMORY_HOST) {
-		*reach_out = (struct cw_reach){ .why = "tcp carries host memory only" };
+	if (query->local->kind != CW_MEMORY_HOST) {
+		*reach_out = (struct cw_reach){ .why = "sockets take and give host memory only" };
 		return CW_ERR_UNSUPPORTED;
 	}
 	*reach_out = (struct cw_reach){
