@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""./do bench: Causeway, the bare limit and the Mooncake wheel side by side.
+"""./do bench: Causeway, the bare limit and the Mooncake wheel side by side; copies between emulated devices.
 
 Every workload runs for each of them in turn, several rounds, on the same cores, and the medians and their ratios are
 printed: on a machine that is shared or changes its speed only the ratios last. A peer that is missing is said to be so.
@@ -16,6 +16,11 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 PACKAGE = "mooncake-transfer-engine-non-cuda"
+
+# What a copy between devices through the engine may cost more than the runtime's call.
+DEVICES = "device copies"
+DEVICE_RATIO = 1.03
+DEVICE_US = 2.0
 
 # name, operation, bytes of a block, pieces it lies in, transport, what the bare program does, which figure counts
 WORKLOADS = [
@@ -125,15 +130,24 @@ def ratio(ours, theirs, kind):
     return middle(theirs, "p50_us") / middle(ours, "p50_us")
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--build", type=Path, default=HERE.parent / "build/release")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=0.5)
-    parser.add_argument("--only", default="", help="workloads whose name contains this")
-    parser.add_argument("--json", type=Path, help="write every single measurement there")
-    arguments = parser.parse_args()
+def devices(build, rounds):
+    """Copies between devices through the engine and by the runtime's own call: what the engine adds. The emulated
+    runtime copies by memcpy and is told no speeds, so the call costs what it costs on this machine."""
+    command = [build / "bin/causeway", "emulate", "--vendor", "sunrise", "--devices", "2", "--"]
+    rows = json.loads(run([*command, build / "bench/device_overhead", str(rounds)]))
+    print(f"\ndevice copies on the emulated runtime, no timing model: medians of {rounds} rounds of copies in turn; "
+          f"target: {DEVICE_RATIO - 1:.0%} for large copies, {DEVICE_US} us for small ones\n")
+    print(f"{'workload':<38}{'engine':>14}{'bare call':>14}{'ratio':>9}{'difference':>14}{'target':>9}")
+    for row in rows:
+        large = row["bytes"] > 1 << 20
+        met = row["ratio"] <= DEVICE_RATIO if large else row["difference_us"] <= DEVICE_US
+        print(f"{row['workload']:<38}{row['engine_us']:>11.2f} us{row['bare_us']:>11.2f} us{row['ratio']:>9.3f}"
+              f"{row['difference_us']:>+11.2f} us{'met' if met else 'missed':>9}", flush=True)
+    return rows
 
+
+def side_by_side(arguments, workloads):
+    """Prints the table row by row; returns every single measurement."""
     python = wheel_python()
     if python is None:
         print(f"missing: {PACKAGE} cannot be installed or imported here; its column is empty")
@@ -142,10 +156,8 @@ def main():
               "times are p50 / p99; a ratio above 1 means Causeway is faster\n")
     print(f"{'workload':<24}{'causeway':>20}{'bare':>20}{'mooncake':>20}{'/ bare':>9}{'/ mooncake':>12}", flush=True)
     record = []
-    for workload in WORKLOADS:
+    for workload in workloads:
         name, kind = workload[0], workload[-1]
-        if arguments.only not in name:
-            continue
         ours, limit, peer = [], [], []
         for _ in range(arguments.rounds):
             ours.append(causeway(arguments.build, workload, arguments.seconds))
@@ -158,6 +170,22 @@ def main():
         print(f"{name:<24}{figure(ours, kind):>20}{figure(limit, kind):>20}{figure(peer, kind):>20}"
               f"{shown[0]:>9}{shown[1]:>12}", flush=True)
         record.append({"workload": name, "causeway": ours, "bare": limit, "mooncake": peer})
+    return record
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--build", type=Path, default=HERE.parent / "build/release")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=0.5)
+    parser.add_argument("--only", default="", help="workloads whose name contains this")
+    parser.add_argument("--json", type=Path, help="write every single measurement there")
+    arguments = parser.parse_args()
+
+    workloads = [workload for workload in WORKLOADS if arguments.only in workload[0]]
+    record = side_by_side(arguments, workloads) if workloads else []
+    if arguments.only in DEVICES:
+        record.append({"workload": DEVICES, "devices": devices(arguments.build, arguments.rounds)})
     if arguments.json:
         arguments.json.write_text(json.dumps(record, indent=1), encoding="utf-8")
 

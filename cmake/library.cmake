@@ -8,6 +8,10 @@ target_include_directories(causeway_objects PUBLIC "${PROJECT_SOURCE_DIR}/includ
 	"${JSON_C_INCLUDE_DIR}")
 target_link_libraries(causeway_objects PUBLIC Threads::Threads)
 set_target_properties(causeway_objects PROPERTIES POSITION_INDEPENDENT_CODE ON C_VISIBILITY_PRESET hidden)
+if(MC_TANGRT_ROOT)
+	set_property(SOURCE "${PROJECT_SOURCE_DIR}/src/platforms/gpu/rows.c" APPEND PROPERTY
+		COMPILE_DEFINITIONS "CW__TANGRT_ROOT=\"${MC_TANGRT_ROOT}\"")
+endif()
 
 add_library(causeway_static STATIC $<TARGET_OBJECTS:causeway_objects>)
 target_include_directories(causeway_static PUBLIC "${PROJECT_SOURCE_DIR}/include" "${PROJECT_SOURCE_DIR}/src")

@@ -28,6 +28,12 @@ foreach(folder ${folders})
 	install(TARGETS tool_${program} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endforeach()
 
+# `causeway emulate` makes the worlds that the emulated libraries join.
+file(RELATIVE_PATH emulators_installed "${CMAKE_INSTALL_FULL_BINDIR}" "${CMAKE_INSTALL_FULL_LIBDIR}/causeway/emulators")
+target_sources(tool_causeway PRIVATE "${PROJECT_SOURCE_DIR}/emulators/core/world.c")
+target_include_directories(tool_causeway PRIVATE "${PROJECT_SOURCE_DIR}/emulators")
+target_compile_definitions(tool_causeway PRIVATE "EMULATORS_INSTALLED=\"${emulators_installed}\"")
+
 if(CAUSEWAY_EXAMPLES)
 	file(GLOB examples CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/examples/*.c")
 	foreach(source ${examples})
@@ -42,3 +48,9 @@ endif()
 # What ./do bench compares with: the simplest program that does the same work.
 add_executable(bare "${PROJECT_SOURCE_DIR}/bench/bare.c")
 set_target_properties(bare PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/bench")
+
+# What ./do bench copies between devices with, through the engine and with the runtime's own call.
+add_executable(device_overhead "${PROJECT_SOURCE_DIR}/bench/device_overhead.c")
+set_target_properties(device_overhead PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/bench")
+target_include_directories(device_overhead PRIVATE "${PROJECT_SOURCE_DIR}/src")
+target_link_libraries(device_overhead PRIVATE causeway ${CMAKE_DL_LIBS})

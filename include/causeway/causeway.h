@@ -160,12 +160,16 @@ typedef void (*cw_setting_fn)(void *arg, const char *key, const char *value, con
  * Threads: any. */
 int cw_engine_settings(struct cw_engine *engine, cw_setting_fn fn, void *arg);
 
-/* Receives one transport: on is 1 or 0, why is one line that says what it does or why it is off. Strings are borrowed.
- */
+/* Receives one transport or platform: on is 1 or 0, why is one line that says what it does or why it is off. Strings are
+ * borrowed. */
 typedef void (*cw_transport_fn)(void *arg, const char *name, int on, const char *why);
 
 /* Visits every transport of an engine. Calls fn once for each, in the caller's thread. Threads: any. */
 int cw_engine_transports(struct cw_engine *engine, cw_transport_fn fn, void *arg);
+
+/* Visits every platform of an engine: the kinds of memory that it knows, or why it does not. Calls fn once for each, in
+ * the caller's thread, in the order in which they are asked whose memory an address is. Threads: any. */
+int cw_engine_platforms(struct cw_engine *engine, cw_transport_fn fn, void *arg);
 
 struct cw_engine_stats {
 	size_t size;
@@ -295,8 +299,8 @@ struct cw_memory_capabilities {
 int cw_memory_query(struct cw_engine *engine, const struct cw_memory_options *options,
 		    struct cw_memory_capabilities *capabilities_out);
 
-/* Allocates memory and registers it. The memory is zeroed, starts on a page and is the engine's; cw_memory_free() takes
- * both back. options may be NULL. Errors: UNSUPPORTED (no platform allocates at this location), NO_MEMORY, INVALID
+/* Allocates memory and registers it. The memory is zeroed, host memory starts on a page, and it is the engine's;
+ * cw_memory_free() takes both back. options may be NULL. Errors: UNSUPPORTED (no platform allocates at this location), NO_MEMORY, INVALID
  * (length 0). Threads: any. */
 int cw_memory_allocate(struct cw_engine *engine, size_t length, const struct cw_memory_options *options,
 		       void **address_out, struct cw_region **region_out);
@@ -632,6 +636,41 @@ struct cw_path_step {
  * ACCESS (the peer offers it to nobody). Threads: any. */
 int cw_path_explain(struct cw_segment *segment, const void *local, uint64_t remote, uint64_t length, enum cw_op op,
 		    struct cw_path_step *steps_out, size_t max, size_t *count_out);
+
+/* -------------------------------------------------------------------------------------------- topology */
+
+/* A device whose links some transport knows. */
+struct cw_topology_device {
+	size_t size;
+	char transport[24]; /* that knows it */
+	char location[32];  /* as regions name it: "sunrise:0" */
+	int device;         /* its number in this process */
+	int chip;           /* the number that the links' hardware gives it; need not be the same; -1 unknown */
+	int numa_node;      /* -1 unknown */
+	char pci[32];       /* "0000:3b:00.0"; "" unknown */
+	unsigned ports;     /* for links, used or not */
+};
+
+/* A link between two ports, reported once, from its lower end. */
+struct cw_topology_link {
+	size_t size;
+	char transport[24];
+	int device[2];               /* of the ends; -1 = a device that this process does not see */
+	int chip[2];                 /* of the ends */
+	int port[2];                 /* of the ends */
+	int up;                      /* 0 = out of use */
+	double gigabytes_per_second; /* 10^9 bytes, one way, at its present speed; 0 = unknown */
+	double maximum;              /* what it could be; 0 = unknown */
+};
+
+/* Receives a device or a link: the other one is NULL. Both are borrowed during the call. */
+typedef void (*cw_topology_fn)(void *arg, const struct cw_topology_device *device, const struct cw_topology_link *link);
+
+/* Visits the devices that transports know, and the links between them. Calls fn in the caller's thread, for each
+ * transport that is on: first for its devices in the order of their numbers, then for its links. What it tells is of
+ * the time of the call. A transport without links has nothing to tell, and then fn may never be called. Errors: IO (the
+ * device's library failed), NO_MEMORY. Threads: any. */
+int cw_engine_topology(struct cw_engine *engine, cw_topology_fn fn, void *arg);
 
 #pragma GCC visibility pop
 

@@ -368,6 +368,11 @@ struct cw_transport_ops {
 	/* Before a loop sleeps: ERR_BUSY = call progress again now; else *poll_in_ns_out = when to call it next
 	 * (CW_FOREVER = an io tells). Optional, with progress. */
 	int (*arm)(void *transport, struct cw_loop *loop, uint64_t *poll_in_ns_out);
+
+	/* Tells the devices that this transport knows, then the links between them, as they are now; see
+	 * cw_engine_topology(). `size` and `transport` are filled in by the core. Any thread, several at once, no lock;
+	 * may block. CW_OK, ERR_IO or ERR_NO_MEMORY. Optional. */
+	int (*topology)(void *transport, cw_topology_fn visit, void *arg);
 };
 
 /* ------------------------------------------------------------------------------------------ platforms */

@@ -671,7 +671,7 @@ struct cw__part {
 	const char *wraps; /* the transport that it wraps, or NULL */
 	void *state;
 	int on;
-	char why[160];
+	char why[512];
 	struct cw_blob description; /* what describe() gave */
 };
 
@@ -679,7 +679,7 @@ struct cw__platform_part {
 	const struct cw_platform_ops *ops;
 	void *state;
 	int on;
-	char why[160];
+	char why[512];
 };
 
 /* clang-format off */

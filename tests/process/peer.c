@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * cwpeer: an engine that a test drives from outside. Each line on stdin is a JSON object whose member "do" names a
- * command of the table at the end (those about memory are in peer_memory.c). Each is answered by one line of JSON with
- * at least "status" (0 = success), its "name" and a "text". Uses the public interface only. tests/process/peer.py is
- * the other end.
+ * command of the table at the end (those about memory are in peer_memory.c, about devices in peer_device.c, those that
+ * do much at once in peer_load.c). Each is answered by one line of JSON with at least "status" (0 = success), its
+ * "name" and a "text". Uses the public interface only. tests/process/peer.py is the other end.
  */
 #include "peer.h"
 
@@ -14,6 +14,7 @@
 
 #define REQUESTS_MAX 65536
 #define EVENTS_MAX 256
+#define ENGINES 4
 
 struct handle {
 	char id[NAME_MAX_BYTES];
@@ -22,6 +23,9 @@ struct handle {
 
 struct cw_engine *engine;
 const char *complaint;
+
+static struct cw_engine *engines[ENGINES]; /* a command's member "engine" is an index; usually there is one */
+static struct cw_engine **chosen = &engines[0];
 
 static struct handle segments[SLOTS];
 static struct handle batches[SLOTS];
@@ -92,14 +96,14 @@ static struct handle *handle_new(struct handle *table, const char *id)
 	return NULL;
 }
 
-static struct cw_segment *segment_of(struct json_object *in)
+struct cw_segment *segment_of(struct json_object *in)
 {
 	struct handle *handle = handle_of(segments, text_of(in, "segment"));
 
 	return handle ? handle->pointer : NULL;
 }
 
-static struct cw_batch *batch_of(struct json_object *in)
+struct cw_batch *batch_of(struct json_object *in)
 {
 	struct handle *handle = handle_of(batches, text_of(in, "batch"));
 
@@ -130,26 +134,32 @@ static int do_open(struct json_object *in, struct json_object *out)
 		}
 		options.settings = settings;
 	}
-	status = cw_engine_open(&options, &engine);
+	status = cw_engine_open(&options, chosen);
 	if (status == CW_OK) {
+		engine = *chosen;
 		put_text(out, "engine", cw_engine_name(engine));
 		put_number(out, "pid", (uint64_t)getpid());
 	}
 	return status;
 }
 
+/* With the last engine everything else goes. What belonged to another one must not be used any more. */
 static int do_close(struct json_object *in, struct json_object *out)
 {
 	(void)in;
 	(void)out;
 	cw_engine_close(engine);
-	engine = NULL;
+	*chosen = engine = NULL;
+	for (int i = 0; i < ENGINES; i++)
+		if (engines[i])
+			return CW_OK;
 	for (int i = 0; i < SLOTS; i++) {
 		cw_batch_release(batches[i].pointer);
 		batches[i] = (struct handle){ 0 };
 		segments[i] = (struct handle){ 0 };
 	}
 	memory_reset();
+	device_reset();
 	return CW_OK;
 }
 
@@ -294,6 +304,8 @@ static int do_path(struct json_object *in, struct json_object *out)
 		put_bool(row, "chosen", steps[i].chosen);
 		put_bool(row, "usable", steps[i].usable);
 		put_number(row, "rails", steps[i].rails);
+		put_number(row, "rails_down", steps[i].rails_down);
+		put_bool(row, "staged", steps[i].staged);
 		put_text(row, "checks", steps[i].checks);
 		put_text(row, "why", steps[i].why);
 		json_object_array_add(rows, row);
@@ -350,7 +362,7 @@ static int request_from(struct json_object *in, struct cw_request *request)
 	return CW_OK;
 }
 
-static void requests_free(struct cw_request *requests, size_t count)
+void requests_free(struct cw_request *requests, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
 		free((void *)(uintptr_t)requests[i].local.indices);
@@ -359,9 +371,8 @@ static void requests_free(struct cw_request *requests, size_t count)
 	free(requests);
 }
 
-/* "requests" is an array; "repeat" submits the whole of it so many times in one batch, to keep a peer busy with little
- * memory. */
-static int requests_from(struct json_object *in, struct cw_request **requests_out, size_t *count_out)
+/* "repeat" submits the whole of "requests" so many times in one batch, to keep a peer busy with little memory. */
+int requests_from(struct json_object *in, struct cw_request **requests_out, size_t *count_out)
 {
 	uint64_t repeat = number_of(in, "repeat", 1), rows;
 	struct json_object *array;
@@ -392,6 +403,7 @@ static int do_submit(struct json_object *in, struct json_object *out)
 	struct cw_batch_options options = CW_BATCH_OPTIONS_INIT;
 	struct cw_notify notify = { 0 };
 	struct handle *handle = handle_new(batches, text_of(in, "batch"));
+	struct cw_device_sync after[SLOTS];
 	struct cw_request *requests;
 	struct json_object *object;
 	struct cw_batch *batch;
@@ -401,11 +413,14 @@ static int do_submit(struct json_object *in, struct json_object *out)
 	(void)out;
 	if (!handle)
 		return refuse("no name, or it is taken");
-	status = requests_from(in, &requests, &count);
+	status = device_after_from(in, after, SLOTS, &options.device_after_count);
+	if (status == CW_OK)
+		status = requests_from(in, &requests, &count);
 	if (status != CW_OK) {
 		handle->id[0] = 0;
 		return status;
 	}
+	options.device_after = after;
 	options.deadline_ns = number_of(in, "deadline_ns", 0);
 	options.flags = (uint32_t)number_of(in, "flags", 0);
 	if (json_object_object_get_ex(in, "notify", &object)) {
@@ -545,11 +560,18 @@ static const struct command {
 	{ "checksum", do_checksum },
 	{ "close", do_close },
 	{ "compare", do_compare },
+	{ "cycle", do_cycle },
+	{ "device", do_device },
+	{ "device_allocate", do_device_allocate },
+	{ "event", do_event },
 	{ "events", do_events },
+	{ "fence", do_fence },
 	{ "fill", do_fill },
+	{ "host_allocate", do_host_allocate },
 	{ "map", do_map },
 	{ "notify", do_notify },
 	{ "open", do_open },
+	{ "order", do_order },
 	{ "path", do_path },
 	{ "probe", do_probe },
 	{ "region", do_region },
@@ -561,21 +583,45 @@ static const struct command {
 	{ "segment", do_segment },
 	{ "segment_close", do_segment_close },
 	{ "segment_info", do_segment_info },
+	{ "set_device", do_set_device },
 	{ "stats", do_stats },
+	{ "storm", do_storm },
+	{ "stream", do_stream },
+	{ "stream_copy", do_stream_copy },
+	{ "stream_fill", do_stream_fill },
+	{ "stream_wait", do_stream_wait },
 	{ "submit", do_submit },
 	{ "transports", do_transports },
 	{ "unregister", do_unregister },
+	{ "view", do_view },
 	{ "wait", do_wait },
 };
+
+/* Those that need no engine. */
+static int (*const early[])(struct json_object *in, struct json_object *out) = {
+	do_open, do_device, do_device_allocate, do_host_allocate, do_set_device, do_fill, do_compare, do_release_memory,
+};
+
+static int runs_now(const struct command *command)
+{
+	for (size_t i = 0; i < sizeof(early) / sizeof(early[0]); i++)
+		if (early[i] == command->run)
+			return 1;
+	return engine != NULL;
+}
 
 static int run(struct json_object *in, struct json_object *out)
 {
 	const char *name = json_object_is_type(in, json_type_object) ? text_of(in, "do") : NULL;
+	uint64_t index = name ? number_of(in, "engine", 0) : 0;
 
+	if (index >= ENGINES)
+		return refuse("no such engine");
+	chosen = &engines[index];
+	engine = *chosen;
 	for (size_t i = 0; name && i < sizeof(commands) / sizeof(commands[0]); i++)
 		if (strcmp(commands[i].name, name) == 0)
-			return engine || commands[i].run == do_open ? commands[i].run(in, out)
-								    : refuse("the engine is not open");
+			return runs_now(&commands[i]) ? commands[i].run(in, out) : refuse("the engine is not open");
 	return refuse("no such command");
 }
 
@@ -587,10 +633,12 @@ int main(void)
 	while (getline(&line, &size, stdin) > 0) {
 		struct json_object *in = json_tokener_parse(line);
 		struct json_object *out = json_object_new_object();
-		int status;
+		int device = device_current(), status;
 
 		complaint = NULL;
 		status = run(in, out);
+		if (device >= 0 && device_current() != device)
+			put_number(out, "moved_from", (uint64_t)device);
 		json_object_object_add(out, "status", json_object_new_int(status));
 		put_text(out, "name", cw_status_name(status));
 		put_text(out, "text", status == CW_OK ? "" : complaint ? complaint : cw_last_error());
@@ -600,6 +648,7 @@ int main(void)
 		json_object_put(out);
 	}
 	free(line);
-	cw_engine_close(engine);
+	for (int i = 0; i < ENGINES; i++)
+		cw_engine_close(engines[i]);
 	return 0;
 }

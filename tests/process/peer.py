@@ -71,7 +71,9 @@ class Peer:
                 raise EOFError(f"process {self.pid} ended with {self.process.wait(5)}")
             self._buffer += data
         line, self._buffer = self._buffer.split(b"\n", 1)
-        return json.loads(line)
+        answer = json.loads(line)
+        assert "moved_from" not in answer or answer.get("moves"), f"the current device changed: {answer}"
+        return answer
 
     def call(self, command, **members):
         """Runs a command; returns its answer or raises PeerError."""

@@ -86,7 +86,8 @@ def test_help_lists_the_known_flags(run, program):
         ([], "there is no transport yet for the protocol 'rdma'"),
         (["--protocol=smoke"], "unknown protocol 'smoke'"),
         (["-protocol", "tcp"], "--metadata_server=P2PHANDSHAKE only"),
-        (["--protocol=tcp", "--metadata_server=P2PHANDSHAKE", "--use_vram"], "host memory only"),
+        (["--protocol=sunrise_link", "--metadata_server=P2PHANDSHAKE", "--gpu_id=-2"], "-1 stands for all"),
+        (["--protocol=sunrise_link", "--gpu_id=0x"], "'0x' is not a value for --gpu_id"),
         (["--protocl=tcp"], "did you mean --protocol?"),
     ],
 )
@@ -124,6 +125,16 @@ def test_transports(run):
     rows = {row["name"]: row for row in json.loads(result.stdout)}
     assert rows["tcp"]["state"] == "on" and rows["local"]["state"] == "on"
     assert rows["shm"]["state"] == "off" and rows["shm"]["why"]
+
+
+def test_kinds_of_memory(run, monkeypatch):
+    monkeypatch.setenv("MC_TANGRT_LIB_DIR", "/nowhere/at/all")
+    result = run("causeway", "transports", "--memory", "--format", "json")
+    assert result.returncode == 0, result.stderr
+    rows = json.loads(result.stdout)
+    assert [row["name"] for row in rows] == ["cuda", "sunrise", "host"]
+    assert rows[1]["state"] == "off" and "/nowhere/at/all" in rows[1]["why"]
+    assert rows[2]["state"] == "on"
 
 
 def test_doctor(run):

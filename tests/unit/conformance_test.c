@@ -14,6 +14,8 @@
 
 #include <cmocka.h>
 
+#include "support/devices.h"
+
 #define SECOND UINT64_C(1000000000)
 #define LENGTH (72u << 20)
 
@@ -22,13 +24,24 @@ struct way {
 	const char *name;
 	const char *transports; /* for the segment */
 	int same_engine;
-	int engine_memory;    /* of the target; else ordinary memory */
-	const char *expected; /* in the path report */
+	int engine_memory;      /* of the target; else ordinary memory */
+	const char *expected;   /* in the path report */
+	const char *near, *far; /* device memory, the engines' own; NULL = host memory */
 };
 
 static const struct way ways[] = {
-	{ "local", NULL, 1, 1, "local" }, { "shm granted", "shm", 0, 1, "shm" }, { "shm attached", "shm", 0, 0, "shm" },
-	{ "tcp", "tcp", 0, 0, "tcp" },    { "best", NULL, 0, 1, "shm" },
+	{ "local", NULL, 1, 1, "local", NULL, NULL },
+	{ "shm granted", "shm", 0, 1, "shm", NULL, NULL },
+	{ "shm attached", "shm", 0, 0, "shm", NULL, NULL },
+	{ "tcp", "tcp", 0, 0, "tcp", NULL, NULL },
+	{ "best", NULL, 0, 1, "shm", NULL, NULL },
+	{ "sunrise_link", "sunrise_link", 0, 1, "sunrise_link", "sunrise:0", "sunrise:1" },
+	{ "sunrise_link same device", "sunrise_link", 0, 1, "sunrise_link", "sunrise:1", "sunrise:1" },
+	{ "sunrise_link from host", "sunrise_link", 0, 1, "sunrise_link", NULL, "sunrise:0" },
+	{ "sunrise_link one engine", "sunrise_link", 1, 1, "sunrise_link", "sunrise:1", "sunrise:0" },
+	{ "best to device", NULL, 0, 1, "sunrise_link", "sunrise:0", "sunrise:1" },
+	{ "tcp device", "tcp", 0, 1, "tcp", "sunrise:0", "sunrise:1" },
+	{ "shm from device", "shm", 0, 1, "shm", "sunrise:0", NULL },
 };
 
 static const struct way *way;
@@ -40,12 +53,16 @@ static struct world {
 	struct cw_region *here_region, *there_region;
 } w;
 
-static void map_region(struct cw_engine *engine, int owned, unsigned char **memory_out, struct cw_region **region_out)
+static void map_region(struct cw_engine *engine, int owned, const char *location, unsigned char **memory_out,
+		       struct cw_region **region_out)
 {
+	struct cw_memory_options options = CW_MEMORY_OPTIONS_INIT;
 	void *memory;
 
-	if (owned) {
-		assert_int_equal(cw_memory_allocate(engine, LENGTH, NULL, &memory, region_out), CW_OK);
+	options.location = location;
+	if (owned || location) {
+		if (cw_memory_allocate(engine, LENGTH, &options, &memory, region_out))
+			fail_msg("%s", cw_last_error());
 	} else {
 		memory = mmap(NULL, LENGTH, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		assert_true(memory != MAP_FAILED);
@@ -65,8 +82,8 @@ static int set_up(void **state)
 		w.far = w.near;
 	else
 		assert_int_equal(cw_engine_open(NULL, &w.far), CW_OK);
-	map_region(w.near, 0, &w.here, &w.here_region);
-	map_region(w.far, way->engine_memory, &w.there, &w.there_region);
+	map_region(w.near, 0, way->near, &w.here, &w.here_region);
+	map_region(w.far, way->engine_memory, way->far, &w.there, &w.there_region);
 	options.transports = way->transports;
 	if (cw_segment_open(w.near, cw_engine_name(w.far), &options, &w.segment))
 		fail_msg("%s", cw_last_error());
@@ -87,7 +104,7 @@ static int tear_down(void **state)
 {
 	(void)state;
 	unmap_region(way->engine_memory, w.there, w.there_region);
-	unmap_region(0, w.here, w.here_region);
+	unmap_region(way->near != NULL, w.here, w.here_region);
 	cw_segment_close(w.segment);
 	cw_engine_close(w.near);
 	if (!way->same_engine)
@@ -245,21 +262,27 @@ static void refusals_fail_one_request_only(void **state)
 
 static void access_rights(void **state)
 {
-	static unsigned char memory[8192];
+	static unsigned char host[8192];
 	struct cw_region_options options = CW_REGION_OPTIONS_INIT;
+	struct cw_memory_options device_options = CW_MEMORY_OPTIONS_INIT;
 	struct cw_request request = plain(CW_OP_WRITE, 0, 0, 100);
 	struct cw_batch_result result;
 	struct cw_region *region;
+	void *memory = host;
 
 	(void)state;
-	options.access = CW_ACCESS_REMOTE_READ;
-	assert_int_equal(cw_region_register(w.far, memory, sizeof(memory), &options, &region), CW_OK);
+	options.access = device_options.access = CW_ACCESS_REMOTE_READ;
+	device_options.location = way->far;
+	if (way->far)
+		assert_int_equal(cw_memory_allocate(w.far, sizeof(host), &device_options, &memory, &region), CW_OK);
+	else
+		assert_int_equal(cw_region_register(w.far, host, sizeof(host), &options, &region), CW_OK);
 	request.remote.base = (uint64_t)(uintptr_t)memory;
 	result = end_of(submit(&request, 1, NULL));
 	assert_int_equal(result.status, CW_ERR_ACCESS);
 	request.op = CW_OP_READ;
 	complete(&request, 1);
-	assert_int_equal(cw_region_unregister(region), CW_OK);
+	assert_int_equal(way->far ? cw_memory_free(region) : cw_region_unregister(region), CW_OK);
 	result = end_of(submit(&request, 1, NULL));
 	assert_int_equal(result.state, CW_BATCH_FAILED);
 	assert_true(result.status == CW_ERR_NOT_REGISTERED || result.status == CW_ERR_STALE_REGION);
@@ -400,12 +423,16 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(path_report, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(probe_and_list, set_up, tear_down),
 	};
-	int failed = 0;
+	int failed = 0, devices = emulated_devices();
 
 	for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
 		way = &ways[i];
 		if (argc > 1 && strcmp(argv[1], way->name))
 			continue;
+		if ((way->near || way->far) && !devices) {
+			print_message("%s: skipped, the emulated devices were not built\n", way->name);
+			continue;
+		}
 		failed += cmocka_run_group_tests_name(way->name, tests, NULL, NULL);
 	}
 	return failed;

@@ -19,6 +19,8 @@
 /* Needs what is above. */
 #include <cmocka.h>
 
+#include "support/devices.h"
+
 #define MS UINT64_C(1000000)
 #define SECOND UINT64_C(1000000000)
 #define GRACE (100 * MS)
@@ -50,14 +52,18 @@ static const struct row {
 	int same_engine, engine_memory;
 	int retries; /* what fails is tried again; a synchronous copy is not */
 	enum { LIGHT, HARSH, ONCE } luck;
+	const char *near, *far; /* device memory, the engines' own; NULL = host memory */
 } rows[] = {
-	{ "tcp", "tcp", "off", "off", "1", 0, 0, 1, LIGHT },
-	{ "tcp beside tcp", "tcp", "off", "on", "2", 0, 0, 1, LIGHT },
-	{ "tcp, harsh", "tcp", "off", "off", "2", 0, 0, 1, HARSH },
-	{ "tcp, no second attempt", "tcp", "off", "off", "1", 0, 0, 0, ONCE },
-	{ "shm granted", "shm", "off", "on", "1", 0, 1, 0, LIGHT },
-	{ "shm attached", "shm", "off", "on", "1", 0, 0, 0, LIGHT },
-	{ "local", "local", "on", "on", "1", 1, 0, 0, LIGHT },
+	{ "tcp", "tcp", "off", "off", "1", 0, 0, 1, LIGHT, NULL, NULL },
+	{ "tcp beside tcp", "tcp", "off", "on", "2", 0, 0, 1, LIGHT, NULL, NULL },
+	{ "tcp, harsh", "tcp", "off", "off", "2", 0, 0, 1, HARSH, NULL, NULL },
+	{ "tcp, no second attempt", "tcp", "off", "off", "1", 0, 0, 0, ONCE, NULL, NULL },
+	{ "shm granted", "shm", "off", "on", "1", 0, 1, 0, LIGHT, NULL, NULL },
+	{ "shm attached", "shm", "off", "on", "1", 0, 0, 0, LIGHT, NULL, NULL },
+	{ "local", "local", "on", "on", "1", 1, 0, 0, LIGHT, NULL, NULL },
+	{ "sunrise_link", "sunrise_link", "off", "on", "1", 0, 1, 0, LIGHT, "sunrise:0", "sunrise:1" },
+	{ "sunrise_link, harsh", "sunrise_link", "off", "on", "2", 0, 1, 0, HARSH, "sunrise:1", "sunrise:1" },
+	{ "tcp, staged", "tcp", "off", "on", "1", 0, 1, 1, LIGHT, "sunrise:0", "sunrise:1" },
 };
 
 struct counts {
@@ -496,13 +502,16 @@ static struct cw_engine *open_engine(void)
 	return engine;
 }
 
-static unsigned char *map_region(struct cw_engine *engine, int owned)
+static unsigned char *map_region(struct cw_engine *engine, int owned, const char *location)
 {
+	struct cw_memory_options options = CW_MEMORY_OPTIONS_INIT;
 	struct cw_region *region;
 	void *memory;
 
-	if (owned) {
-		assert_int_equal(cw_memory_allocate(engine, MEMORY, NULL, &memory, &region), CW_OK);
+	options.location = location;
+	if (owned || location) {
+		if (cw_memory_allocate(engine, MEMORY, &options, &memory, &region))
+			fail_msg("%s", cw_last_error());
 	} else {
 		memory = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		assert_true(memory != MAP_FAILED);
@@ -518,11 +527,11 @@ static void world_open(const struct row *row)
 	memset(&w, 0, sizeof(w));
 	w.row = row;
 	w.near = open_engine();
-	w.here = map_region(w.near, 0);
+	w.here = map_region(w.near, 0, row->near);
 	options.transports = "fault";
 	for (unsigned i = 0; i < (row->same_engine ? 1 : PEERS); i++) {
 		w.far[i] = row->same_engine ? w.near : open_engine();
-		w.there[i] = map_region(w.far[i], row->engine_memory);
+		w.there[i] = map_region(w.far[i], row->engine_memory, row->far);
 		if (cw_segment_open(w.near, cw_engine_name(w.far[i]), &options, &w.segments[i]))
 			fail_msg("%s", cw_last_error());
 	}
@@ -556,7 +565,8 @@ static void world_close(void)
 		if (w.there[i] && !w.row->engine_memory)
 			munmap(w.there[i], MEMORY);
 	}
-	munmap(w.here, MEMORY);
+	if (!w.row->near)
+		munmap(w.here, MEMORY);
 }
 
 static void random_batches(void **state)
@@ -603,7 +613,7 @@ static void random_batches(void **state)
 
 int main(int argc, char **argv)
 {
-	int failed = 0;
+	int failed = 0, devices = emulated_devices();
 
 	if (argc > 1)
 		batches_per_row = strtoull(argv[1], NULL, 10);
@@ -616,6 +626,10 @@ int main(int argc, char **argv)
 
 		if (argc > 2 && strcmp(argv[2], rows[i].name) != 0)
 			continue;
+		if ((rows[i].near || rows[i].far) && !devices) {
+			print_message("%s: skipped, the emulated devices were not built\n", rows[i].name);
+			continue;
+		}
 		failed += _cmocka_run_group_tests("fault", &test, 1, NULL, NULL);
 	}
 	return failed;

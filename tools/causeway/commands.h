@@ -7,6 +7,8 @@ int command_bench(int argc, char **argv);
 int command_replay(int argc, char **argv);
 int command_transports(int argc, char **argv);
 int command_path(int argc, char **argv);
+int command_topology(int argc, char **argv);
+int command_emulate(int argc, char **argv);
 int command_config(int argc, char **argv);
 int command_doctor(int argc, char **argv);
 

@@ -17,6 +17,8 @@ static const struct subcommand {
 	{ "replay", command_replay, "send the KV cache of a request trace from a prefill to a decode process" },
 	{ "transports", command_transports, "what is on, what is off and why" },
 	{ "path", command_path, "which way bytes go to a segment, and why not another" },
+	{ "topology", command_topology, "devices and the links between them, as tables, JSON or a drawing" },
+	{ "emulate", command_emulate, "run a program on emulated devices" },
 	{ "config", command_config, "every setting, its value and where it comes from" },
 	{ "doctor", command_doctor, "check this machine; each line says ok or what to do" },
 };

@@ -3,6 +3,7 @@
 #include "lib/arguments.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -177,6 +178,19 @@ static int parse_range(const char *text, struct argument_range *range_out)
 	return 0;
 }
 
+static int parse_integer(const char *text, int *value_out)
+{
+	char *end;
+	long value;
+
+	errno = 0;
+	value = strtol(text, &end, 10);
+	if (end == text || *end || errno || value < INT_MIN || value > INT_MAX)
+		return -1;
+	*value_out = (int)value;
+	return 0;
+}
+
 static int parse_decimal(const char *text, double *value_out)
 {
 	char *end;
@@ -210,6 +224,8 @@ static int store(const struct argument *row, const char *text)
 		return 0;
 	case ARGUMENT_NUMBER:
 		return units_parse(text, row->value);
+	case ARGUMENT_INTEGER:
+		return parse_integer(text, row->value);
 	case ARGUMENT_DECIMAL:
 		return parse_decimal(text, row->value);
 	case ARGUMENT_RANGE:

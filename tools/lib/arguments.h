@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Command-line options of all tools: one table of rows for each command, one parser. It takes --name VALUE,
- * --name=VALUE,
- * --flag and --noflag, each with one dash or two, and "--" before operands. --help prints the table and exits with 0;
- * anything wrong is named on stderr, with the nearest option there is, and exits with 2.
+ * --name=VALUE, --flag and --noflag, each with one dash or two, and "--" before operands. --help prints the table and
+ * exits with 0; anything wrong is named on stderr, with the nearest option there is, and exits with 2.
  */
 #ifndef TOOLS_ARGUMENTS_H
 #define TOOLS_ARGUMENTS_H
@@ -16,6 +15,7 @@ enum argument_kind {
 	ARGUMENT_FLAG,    /* int: 1 for --name, 0 for --noname */
 	ARGUMENT_TEXT,    /* const char * */
 	ARGUMENT_NUMBER,  /* uint64_t, with an optional suffix k, m or g (powers of 1024) */
+	ARGUMENT_INTEGER, /* int, which may be negative */
 	ARGUMENT_DECIMAL, /* double, not negative */
 	ARGUMENT_CHOICE,  /* int: the position in hint, which lists the words as "one|two|three" */
 	ARGUMENT_RANGE,   /* struct argument_range: "4k" or "4k-64m" */

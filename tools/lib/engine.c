@@ -73,6 +73,44 @@ int engine_segment_open(const char *command, struct cw_engine *engine, const cha
 	return status == CW_OK ? 0 : -1;
 }
 
+struct transport_search {
+	const char *command, *name;
+	size_t length; /* of the name */
+	int found, on;
+	char others[256];
+};
+
+static void look_at_transport(void *arg, const char *name, int on, const char *why)
+{
+	struct transport_search *search = arg;
+	size_t used = strlen(search->others);
+
+	snprintf(search->others + used, sizeof(search->others) - used, "%s%s", used ? ", " : "", name);
+	if (strlen(name) != search->length || strncmp(name, search->name, search->length) != 0)
+		return;
+	search->found = 1;
+	search->on = on;
+	if (!on)
+		fprintf(stderr, "%s: %s is off: %s\n", search->command, name, why);
+}
+
+int engine_transports_check(const char *command, struct cw_engine *engine, const char *transports)
+{
+	while (transports && *transports) {
+		struct transport_search search = { .command = command, .name = transports };
+
+		search.length = strcspn(transports, ",");
+		cw_engine_transports(engine, look_at_transport, &search);
+		if (!search.found)
+			fprintf(stderr, "%s: unknown transport '%.*s'; there are %s\n", command, (int)search.length,
+				transports, search.others);
+		if (!search.on)
+			return -1;
+		transports += search.length + (transports[search.length] == ',');
+	}
+	return 0;
+}
+
 static int open_ordinary(struct cw_engine *engine, struct engine_memory *memory)
 {
 	struct cw_region_options options = CW_REGION_OPTIONS_INIT;

@@ -34,6 +34,10 @@ int engine_start(const char *command, const struct engine_arguments *arguments, 
 int engine_segment_open(const char *command, struct cw_engine *engine, const char *name, const char *transports,
 			struct cw_segment **segment_out);
 
+/* Makes sure that each transport of a comma list (NULL = none) can be used: 0, or -1 after one line that says which is
+ * off and why, or that there is no such transport. */
+int engine_transports_check(const char *command, struct cw_engine *engine, const char *transports);
+
 /* Memory of a tool: engine-owned, or ordinary memory that is registered. 0, or -1 after a message. */
 struct engine_memory {
 	unsigned char *address;

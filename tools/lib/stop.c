@@ -49,3 +49,8 @@ void stop_wait(void)
 	while (!requested)
 		poll(&wake, 1, -1);
 }
+
+int stop_fd(void)
+{
+	return wake_fd;
+}

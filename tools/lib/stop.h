@@ -12,4 +12,7 @@ int stop_requested(void);
 /* Sleeps until a signal comes. */
 void stop_wait(void);
 
+/* Readable once a signal has come; for poll(2), not to be read. */
+int stop_fd(void);
+
 #endif

@@ -2,7 +2,6 @@
 /* See transfer_engine.h. */
 #include "lib/transfer_engine.h"
 
-#include <limits.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -11,8 +10,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lib/buffers.h"
+#include "lib/own_host.h"
 #include "lib/stop.h"
-#include "lib/system_info.h"
 #include "lib/units.h"
 
 #define COMMAND_MAX 64
@@ -25,12 +25,9 @@ struct transfer_run {
 	const struct transfer_flags *flags;
 	struct cw_engine *engine;
 	struct cw_segment *segment;
-	struct cw_region *regions[TRANSFER_NODES_MAX];
-	unsigned char *buffers[TRANSFER_NODES_MAX];
-	size_t buffer_count;
-	struct cw_remote_region remotes[TRANSFER_NODES_MAX];
+	struct buffers buffers;
+	struct cw_remote_region remotes[BUFFERS_MAX];
 	size_t remote_count;
-	uint64_t buffer_size; /* of each buffer */
 	uint64_t end_ns;
 	transfer_worker_fn work;
 };
@@ -90,30 +87,36 @@ int transfer_batch(struct transfer_worker *worker, enum cw_op op)
 	return -1;
 }
 
+static void check_protocol(const struct command_line *line, const char *protocol)
+{
+	static const char *const ours[] = { "tcp", "shm", "local", "sunrise_link", "nvlink_intra", NULL };
+	static const char *const others[] = { "rdma", "barex", "efa", "nvlink",  "musa",
+					      "hip",  "maca",  "ub",  "ubshmem", NULL };
+	const char *const *name;
+
+	for (name = ours; *name; name++)
+		if (strcmp(*name, protocol) == 0)
+			return;
+	for (name = others; *name && strcmp(*name, protocol) != 0; name++)
+		continue;
+	arguments_refuse(line, "%s '%s': this version has tcp, shm, local, sunrise_link and nvlink_intra",
+			 *name ? "there is no transport yet for the protocol" : "unknown protocol", protocol);
+}
+
 static void check_flags(const struct command_line *line, struct transfer_flags *flags)
 {
-	static const char *const others[] = { "rdma", "barex", "efa",          "nvlink", "musa",    "nvlink_intra",
-					      "hip",  "maca",  "sunrise_link", "ub",     "ubshmem", NULL };
-	static const char *const ours[] = { "tcp", "shm", "local", NULL };
-	const char *const *name;
 	uint64_t needed;
 
-	for (name = ours; *name && strcmp(*name, flags->protocol) != 0; name++)
-		continue;
-	if (!*name) {
-		for (name = others; *name && strcmp(*name, flags->protocol) != 0; name++)
-			continue;
-		arguments_refuse(line, "%s '%s': this version has tcp, shm and local (--protocol=tcp)",
-				 *name ? "there is no transport yet for the protocol" : "unknown protocol",
-				 flags->protocol);
-	}
+	check_protocol(line, flags->protocol);
 	if (strcmp(flags->metadata_server, "P2PHANDSHAKE") != 0)
 		arguments_refuse(line, "metadata server '%s': this version has --metadata_server=P2PHANDSHAKE only",
 				 flags->metadata_server);
 	if (strcmp(flags->backend, "classic") != 0 && strcmp(flags->backend, "tent") != 0)
 		arguments_refuse(line, "'%s' is not a value for --backend: classic|tent", flags->backend);
-	if (flags->use_vram)
-		arguments_refuse(line, "this version moves host memory only (--use_vram=false)");
+	if (flags->gpu_id < -1)
+		arguments_refuse(line, "a GPU's number is at least 0; -1 stands for all");
+	if (flags->use_vram < 0)
+		flags->use_vram = buffers_transport_is_for_devices(flags->protocol);
 	if (flags->threads == 0 || flags->threads > THREADS_MAX || flags->batch_size == 0 ||
 	    flags->batch_size > BATCH_MAX || flags->block_size == 0 || flags->buffer_size == 0 ||
 	    flags->report_precision > 12 || flags->duration > 1e6)
@@ -131,9 +134,7 @@ static void host_of(const char *name, char *host, size_t length)
 	const char *end;
 
 	if (!name) {
-		if (gethostname(host, length - 1) != 0)
-			snprintf(host, length, "127.0.0.1");
-		host[length - 1] = '\0';
+		own_host_name(host, length);
 		return;
 	}
 	end = strrchr(name, name[0] == '[' ? ']' : ':');
@@ -146,7 +147,7 @@ static void host_of(const char *name, char *host, size_t length)
 
 static int open_engine(struct transfer_run *run)
 {
-	char host[HOST_NAME_MAX + 1];
+	char host[OWN_HOST_MAX];
 	/* The range that firewalls of Mooncake's users know. */
 	struct engine_arguments arguments = {
 		.name = host,
@@ -157,41 +158,37 @@ static int open_engine(struct transfer_run *run)
 	return engine_start(run->command, &arguments, &run->engine);
 }
 
-/* One buffer on each NUMA node; a machine that does not tell its nodes has one. */
+/* Device memory has a known content from the start, as programs that measure real devices want it. */
+static int fill_buffers(struct transfer_run *run)
+{
+	struct content content;
+	int status = content_open(run->command, run->engine, 1, &content);
+
+	if (status != 0)
+		return -1;
+	for (size_t i = 0; i < run->buffers.count && status == 0 && !stop_requested(); i++)
+		status = content_fill(&content, run->buffers.list[i].address, run->buffers.length, i);
+	content_close(&content);
+	return status;
+}
+
 static int open_buffers(struct transfer_run *run)
 {
-	unsigned first = 0, last = 0;
-	char nodes[64] = "0";
+	const struct transfer_flags *flags = run->flags;
 
-	system_read_line("/sys/devices/system/node/online", nodes, sizeof(nodes));
-	if (sscanf(nodes, "%u-%u", &first, &last) < 2)
-		last = first;
-	for (unsigned node = first; node <= last && run->buffer_count < TRANSFER_NODES_MAX; node++) {
-		struct cw_memory_options options = CW_MEMORY_OPTIONS_INIT;
-		size_t at = run->buffer_count;
-		char location[32];
-		void *address;
-		int status;
-
-		snprintf(location, sizeof(location), "cpu:%u", node);
-		options.location = first == last ? NULL : location;
-		status = cw_memory_allocate(run->engine, run->buffer_size, &options, &address, &run->regions[at]);
-		if (status != CW_OK) {
-			engine_report(run->command, "cannot allocate a buffer", status);
-			return -1;
-		}
-		run->buffers[at] = address;
-		run->buffer_count++;
-	}
-	return 0;
+	if (!flags->use_vram)
+		return buffers_open_nodes(run->command, run->engine, flags->buffer_size, &run->buffers);
+	if (buffers_open_devices(run->command, run->engine, flags->protocol, flags->gpu_id, 1, flags->buffer_size,
+				 &run->buffers) != 0)
+		return -1;
+	return flags->init_mem ? fill_buffers(run) : 0;
 }
 
 static void close_run(struct transfer_run *run)
 {
 	if (run->segment)
 		cw_segment_close(run->segment);
-	for (size_t i = 0; i < run->buffer_count; i++)
-		cw_memory_free(run->regions[i]);
+	buffers_close(&run->buffers);
 	cw_engine_close(run->engine);
 }
 
@@ -208,17 +205,34 @@ static int open_target(struct transfer_run *run)
 
 	if (engine_segment_open(run->command, run->engine, name, run->flags->protocol, &run->segment) != 0)
 		return -1;
-	status = cw_segment_regions(run->segment, run->remotes, TRANSFER_NODES_MAX, &run->remote_count);
+	status = cw_segment_regions(run->segment, run->remotes, BUFFERS_MAX, &run->remote_count);
 	if (status != CW_OK) {
 		engine_report(run->command, name, status);
 		return -1;
 	}
-	if (run->remote_count > TRANSFER_NODES_MAX)
-		run->remote_count = TRANSFER_NODES_MAX;
+	if (run->remote_count > BUFFERS_MAX)
+		run->remote_count = BUFFERS_MAX;
 	if (run->remote_count == 0) {
 		fprintf(stderr, "%s: %s offers no memory\n", run->command, name);
 		return -1;
 	}
+	return 0;
+}
+
+/* Where the blocks are in the target's buffer, as numbers of blocks. A buffer that is too small for all has several at
+ * the same place, unless they are compared. */
+static int count_places(const struct transfer_run *run, const struct cw_remote_region *remote, uint64_t *places_out)
+{
+	const struct transfer_flags *flags = run->flags;
+	uint64_t places = remote->length / flags->block_size, blocks = flags->batch_size * flags->threads;
+
+	if (places == 0 || (places < blocks && flags->compares)) {
+		fprintf(stderr,
+			"%s: the target's buffer has %llu bytes, too few for block_size * batch_size * threads\n",
+			run->command, (unsigned long long)remote->length);
+		return -1;
+	}
+	*places_out = places;
 	return 0;
 }
 
@@ -227,31 +241,52 @@ static int prepare_worker(struct transfer_run *run, struct transfer_worker *work
 {
 	const struct transfer_flags *flags = run->flags;
 	const struct cw_remote_region *remote = &run->remotes[index % run->remote_count];
-	uint64_t offset = index * flags->block_size;
+	uint64_t places;
 
 	*worker = (struct transfer_worker){ .run = run, .index = index, .stride = flags->threads * flags->block_size };
-	if (remote->length < flags->block_size * flags->batch_size * flags->threads) {
-		fprintf(stderr,
-			"%s: the target's buffer has %llu bytes, too few for block_size * batch_size * threads\n",
-			run->command, (unsigned long long)remote->length);
+	if (count_places(run, remote, &places) != 0)
 		return -1;
-	}
-	worker->local = run->buffers[index % run->buffer_count] + offset;
-	worker->remote = remote->address + offset;
+	worker->local = run->buffers.list[index % run->buffers.count].address + index * flags->block_size;
 	worker->requests = calloc(flags->batch_size, sizeof(*worker->requests));
 	if (!worker->requests)
 		return -1;
-	for (uint64_t i = 0; i < flags->batch_size; i++)
+	for (uint64_t i = 0; i < flags->batch_size; i++) {
+		uint64_t place = (i * flags->threads + index) % places;
+
 		worker->requests[i] = (struct cw_request){
 			.segment = run->segment,
 			.local = { .base = (uint64_t)(uintptr_t)worker->local + i * worker->stride,
 				   .page_size = flags->block_size,
 				   .count = 1 },
-			.remote = { .base = worker->remote + i * worker->stride,
+			.remote = { .base = remote->address + place * flags->block_size,
 				    .page_size = flags->block_size,
 				    .count = 1 },
 		};
+	}
+	if (flags->compares && content_open(run->command, run->engine, flags->use_vram, &worker->content) != 0)
+		return -1;
 	return 0;
+}
+
+static void release_worker(struct transfer_worker *worker)
+{
+	content_close(&worker->content);
+	free(worker->requests);
+}
+
+/* Says it once: the numbers are those of fewer different bytes. */
+static void warn_of_overlap(const struct transfer_run *run)
+{
+	uint64_t blocks = run->flags->batch_size * run->flags->threads;
+
+	for (size_t i = 0; i < run->remote_count; i++) {
+		if (run->remotes[i].length / run->flags->block_size >= blocks)
+			continue;
+		transfer_log('W', "The target's buffer has room for %llu of %llu blocks: several use the same place",
+			     (unsigned long long)(run->remotes[i].length / run->flags->block_size),
+			     (unsigned long long)blocks);
+		return;
+	}
 }
 
 static void *thread_main(void *argument)
@@ -288,9 +323,13 @@ static int initiate(struct transfer_run *run)
 
 	if (!workers || open_target(run) != 0)
 		goto out;
-	for (; prepared < threads; prepared++)
-		if (prepare_worker(run, &workers[prepared].worker, prepared) != 0)
+	while (prepared < threads) {
+		uint64_t index = prepared++;
+
+		if (prepare_worker(run, &workers[index].worker, index) != 0)
 			goto out;
+	}
+	warn_of_overlap(run);
 	begin = units_now();
 	run->end_ns = begin + (uint64_t)(run->flags->duration * (double)NANOSECONDS);
 	while (started < threads &&
@@ -305,7 +344,7 @@ static int initiate(struct transfer_run *run)
 	report(run, (double)(units_now() - begin) / 1e9, batches);
 out:
 	for (uint64_t i = 0; i < prepared; i++)
-		free(workers[i].worker.requests);
+		release_worker(&workers[i].worker);
 	free(workers);
 	return failed;
 }
@@ -318,10 +357,9 @@ int transfer_main(int argc, char **argv, const struct command_line *line, struct
 
 	arguments_parse(line, argc, argv, NULL);
 	check_flags(line, flags);
-	run.buffer_size = flags->buffer_size;
 	if (stop_install() != 0 || open_engine(&run) != 0)
 		return 1;
-	if (open_buffers(&run) == 0) {
+	if (engine_transports_check(line->command, run.engine, flags->protocol) == 0 && open_buffers(&run) == 0) {
 		failed = 0;
 		if (flags->mode == 1)
 			serve(&run);

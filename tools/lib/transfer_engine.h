@@ -10,18 +10,20 @@
 #include <stdint.h>
 
 #include "lib/arguments.h"
+#include "lib/content.h"
 #include "lib/engine.h"
 
 #define TRANSFER_OPERATIONS "read|write"
-#define TRANSFER_NODES_MAX 64
 
 struct transfer_flags {
 	const char *local_server_name, *metadata_server, *protocol, *device_name, *nic_priority_matrix, *segment_id;
 	const char *backend;
 	uint64_t buffer_size, batch_size, block_size, threads, report_precision;
 	double duration;
-	int mode, operation, auto_discovery, report_unit, use_vram, init_mem;
-	const char *gpu_id;
+	int mode, operation, auto_discovery, report_unit;
+	int use_vram; /* -1 = as the protocol wants it */
+	int init_mem, gpu_id;
+	int compares; /* the program's: it looks at the content of its blocks */
 };
 
 #define TRANSFER_FLAGS_INIT                                                                                            \
@@ -29,7 +31,7 @@ struct transfer_flags {
 		.metadata_server = "192.168.3.77:2379", .protocol = "rdma", .device_name = "mlx5_2",                   \
 		.nic_priority_matrix = "", .segment_id = "192.168.3.76", .backend = "classic",                         \
 		.buffer_size = 1u << 30, .batch_size = 128, .block_size = 65536, .threads = 12, .report_precision = 2, \
-		.duration = 10, .gpu_id = "0"                                                                          \
+		.duration = 10, .use_vram = -1, .init_mem = 1                                                          \
 	}
 
 /* Rows for the flags that both programs have. */
@@ -38,12 +40,13 @@ struct transfer_flags {
 		{ "metadata_server", ARGUMENT_TEXT, &(flags)->metadata_server, "P2PHANDSHAKE",                         \
 		  "how peers find each other" },                                                                       \
 		{ "mode", ARGUMENT_CHOICE, &(flags)->mode, "initiator|target", "which side this is (initiator)" },     \
-		{ "protocol", ARGUMENT_TEXT, &(flags)->protocol, "tcp|shm|local",                                      \
+		{ "protocol", ARGUMENT_TEXT, &(flags)->protocol, "tcp|shm|local|sunrise_link|nvlink_intra",            \
 		  "transport; tcp to a Mooncake peer" },                                                               \
 		{ "device_name", ARGUMENT_TEXT, &(flags)->device_name, "LIST", "RDMA devices; not used" },             \
 		{ "nic_priority_matrix", ARGUMENT_TEXT, &(flags)->nic_priority_matrix, "FILE", "for RDMA; not used" }, \
 		{ "segment_id", ARGUMENT_TEXT, &(flags)->segment_id, "HOST:PORT", "the target, as it names itself" },  \
-		{ "buffer_size", ARGUMENT_NUMBER, &(flags)->buffer_size, "BYTES", "on each NUMA node (1g)" },          \
+		{ "buffer_size", ARGUMENT_NUMBER, &(flags)->buffer_size, "BYTES",                                      \
+		  "on each NUMA node or device (1g)" },                                                                \
 		{ "batch_size", ARGUMENT_NUMBER, &(flags)->batch_size, "N", "requests a batch (128)" },                \
 		{ "block_size", ARGUMENT_NUMBER, &(flags)->block_size, "BYTES", "of each request (64k)" },             \
 		{ "duration", ARGUMENT_DECIMAL, &(flags)->duration, "SECONDS", "how long to run (10)" },               \
@@ -53,20 +56,21 @@ struct transfer_flags {
 		  "of the throughput (GB)" },                                                                          \
 		{ "report_precision", ARGUMENT_NUMBER, &(flags)->report_precision, "N",                                \
 		  "decimals of the throughput (2)" },                                                                  \
-		{ "use_vram", ARGUMENT_FLAG, &(flags)->use_vram, NULL, "device memory; must be off" },                 \
+		{ "use_vram", ARGUMENT_FLAG, &(flags)->use_vram, NULL,                                                 \
+		  "device memory (where the protocol is for it)" },                                                    \
 	{                                                                                                              \
-		"gpu_id", ARGUMENT_TEXT, &(flags)->gpu_id, "N", "for device memory; not used"                          \
+		"gpu_id", ARGUMENT_INTEGER, &(flags)->gpu_id, "N", "device of the memory; -1 = one buffer on each (0)" \
 	}
 
 struct transfer_run;
 
-/* One thread: its own blocks, the same place on both sides. */
+/* One thread: its own blocks, at the same places on both sides while the target has room. */
 struct transfer_worker {
 	struct transfer_run *run;
 	uint64_t index;
-	unsigned char *local; /* of its first block */
-	uint64_t remote;
+	unsigned char *local;        /* of its first block */
 	uint64_t stride;             /* from one of its blocks to the next */
+	struct content content;      /* when the program compares */
 	struct cw_request *requests; /* batch_size of them, without their op */
 	uint64_t batches;
 	int failed;

@@ -26,7 +26,7 @@ int main(int argc, char **argv)
 		TRANSFER_ARGUMENTS(&flags),
 		{ "operation", ARGUMENT_CHOICE, &flags.operation, TRANSFER_OPERATIONS, "what to measure (read)" },
 		{ "backend", ARGUMENT_TEXT, &flags.backend, "classic|tent", "accepted; there is one engine here" },
-		{ "init_mem", ARGUMENT_FLAG, &flags.init_mem, NULL, "for device memory; not used" },
+		{ "init_mem", ARGUMENT_FLAG, &flags.init_mem, NULL, "fill device memory first (yes)" },
 		{ NULL, ARGUMENT_END, NULL, NULL, NULL },
 	};
 	const struct command_line line = {

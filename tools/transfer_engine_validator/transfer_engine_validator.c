@@ -4,8 +4,6 @@
  * that users of Mooncake's program of that name know. The first batch and every 64th are compared; the others only
  * load the path.
  */
-#include <string.h>
-
 #include "lib/pattern.h"
 #include "lib/transfer_engine.h"
 
@@ -21,24 +19,35 @@ static uint64_t block_key(const struct transfer_worker *worker, uint64_t index)
 	return pattern_mix((worker->index << 32) + index) + worker->batches;
 }
 
-static void fill(struct transfer_worker *worker)
+static int fill(struct transfer_worker *worker)
 {
-	for (uint64_t i = 0; i < transfer_flags_of(worker)->batch_size; i++)
-		pattern_fill(block(worker, i), transfer_flags_of(worker)->block_size, block_key(worker, i));
+	const struct transfer_flags *flags = transfer_flags_of(worker);
+	int status = 0;
+
+	for (uint64_t i = 0; i < flags->batch_size && status == 0; i++)
+		status = content_fill(&worker->content, block(worker, i), flags->block_size, block_key(worker, i));
+	return status;
 }
 
-static void clear(struct transfer_worker *worker)
+static int clear(struct transfer_worker *worker)
 {
-	for (uint64_t i = 0; i < transfer_flags_of(worker)->batch_size; i++)
-		memset(block(worker, i), 0, transfer_flags_of(worker)->block_size);
+	const struct transfer_flags *flags = transfer_flags_of(worker);
+	int status = 0;
+
+	for (uint64_t i = 0; i < flags->batch_size && status == 0; i++)
+		status = content_clear(&worker->content, block(worker, i), flags->block_size);
+	return status;
 }
 
+/* 1 when all blocks are right, 0 when one is not, -1 when they cannot be read. */
 static int compare(struct transfer_worker *worker)
 {
-	for (uint64_t i = 0; i < transfer_flags_of(worker)->batch_size; i++)
-		if (!pattern_matches(block(worker, i), transfer_flags_of(worker)->block_size, block_key(worker, i)))
-			return -1;
-	return 0;
+	const struct transfer_flags *flags = transfer_flags_of(worker);
+	int same = 1;
+
+	for (uint64_t i = 0; i < flags->batch_size && same == 1; i++)
+		same = content_matches(&worker->content, block(worker, i), flags->block_size, block_key(worker, i));
+	return same;
 }
 
 /* 0, or -1 after a message. */
@@ -46,19 +55,20 @@ static int round_trip(struct transfer_worker *worker)
 {
 	int compared = worker->batches % COMPARE_EVERY == 0;
 
-	if (compared)
-		fill(worker);
+	int same;
+
+	if (compared && fill(worker) != 0)
+		return -1;
 	if (transfer_batch(worker, CW_OP_WRITE) != 0)
 		return -1;
-	if (compared)
-		clear(worker);
+	if (compared && clear(worker) != 0)
+		return -1;
 	if (transfer_batch(worker, CW_OP_READ) != 0)
 		return -1;
-	if (compared && compare(worker) != 0) {
+	same = compared ? compare(worker) : 1;
+	if (same == 0)
 		transfer_log('E', "Detect data integrity problem");
-		return -1;
-	}
-	return 0;
+	return same == 1 ? 0 : -1;
 }
 
 static void validate_worker(struct transfer_worker *worker)
@@ -89,5 +99,7 @@ int main(int argc, char **argv)
 		.arguments = arguments,
 	};
 
+	flags.compares = 1;
+	flags.init_mem = 0;
 	return transfer_main(argc, argv, &line, &flags, validate_worker);
 }

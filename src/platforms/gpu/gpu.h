@@ -24,17 +24,13 @@
 
 enum cw__gpu_copy_kind { CW__GPU_H2H = 0, CW__GPU_H2D = 1, CW__GPU_D2H = 2, CW__GPU_D2D = 3 };
 
-enum cw__gpu_vendor {
-	CW__GPU_CUDA,
-	CW__GPU_TANG,
-	CW__GPU_VENDORS
-};
+enum cw__gpu_vendor { CW__GPU_CUDA, CW__GPU_TANG, CW__GPU_VENDORS };
 
 /* What a pointer is. */
 struct cw__gpu_memory {
-	int is_device;                                        /* 0 = host memory, or unknown to the runtime */
-	int device;                                           /* -1 for host memory */
-	uint64_t allocation_base, allocation_length;          /* 0 = not known; the length may be unknown alone */
+	int is_device;                               /* 0 = host memory, or unknown to the runtime */
+	int device;                                  /* -1 for host memory */
+	uint64_t allocation_base, allocation_length; /* 0 = not known; the length may be unknown alone */
 	void *device_address; /* for pinned host memory: where devices see it; NULL = they do not */
 };
 
@@ -49,10 +45,10 @@ struct cw__gpu_scope { /* what enter() found */
 
 /* One runtime. Constant once loaded. The operations named optional are NULL when the library lacks their symbol. */
 struct cw__gpu {
-	const char *name;     /* of the platform: "sunrise", "cuda" */
-	const char *library;  /* path that was loaded */
+	const char *name;    /* of the platform: "sunrise", "cuda" */
+	const char *library; /* path that was loaded */
 	unsigned device_count;
-	uint32_t vendor;      /* enum cw__gpu_vendor */
+	uint32_t vendor;                                  /* enum cw__gpu_vendor */
 	char pci[CW__GPU_DEVICES_MAX][CW__GPU_PCI_BYTES]; /* lower case, "0000:3b:00.0" */
 
 	/* Makes device current in this thread; leave() undoes it. They nest. */
@@ -71,6 +67,7 @@ struct cw__gpu {
 	int (*host_release)(void *address);
 	int (*copy)(void *to, const void *from, size_t size, enum cw__gpu_copy_kind kind);
 	int (*copy_async)(void *to, const void *from, size_t size, enum cw__gpu_copy_kind kind, void *stream);
+	int (*fill_async)(void *address, int byte, size_t size, void *stream); /* optional */
 	/* Between different devices; enter(source device). */
 	int (*peer_copy)(void *to, int to_device, const void *from, int from_device, size_t size);
 	int (*peer_copy_2)(void *to, int to_device, const void *from, int from_device, size_t size); /* optional */
@@ -92,9 +89,9 @@ struct cw__gpu {
 	/* fn runs on a thread of the runtime when the stream comes to it; no call of the runtime inside. Optional. */
 	int (*call_host)(void *stream, void (*fn)(void *arg), void *arg);
 
-	/* Memory between processes. Optional, all three. export: of the allocation that holds address. open: enter(device),
-	 * the device that the memory is on; gives the start of the allocation. One that is open already in this process
-	 * must not be opened again: peer_copy keeps the one mapping. close: enter(the same device). */
+	/* Memory between processes. Optional, all three. export: of the allocation that holds address. open:
+	 * enter(device), the device that the memory is on; gives the start of the allocation. One that is open already
+	 * in this process must not be opened again: peer_copy keeps the one mapping. close: enter(the same device). */
 	int (*export_memory)(void *address, struct cw__gpu_handle *handle_out);
 	int (*open_memory)(const struct cw__gpu_handle *handle, void **base_out);
 	int (*close_memory)(void *base);

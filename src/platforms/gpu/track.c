@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Streams and events that are used again and again; see track.h. */
+#include <platforms/gpu/track.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#define OUT_OF_MEMORY 2 /* what every vendor calls it */
+
+static struct {
+	pthread_mutex_t lock;
+	unsigned keepers[CW__GPU_VENDORS];
+	struct cw__gpu_track *idle[CW__GPU_VENDORS][CW__GPU_DEVICES_MAX];
+} pool = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+static int open_track(const struct cw__gpu *gpu, int device, struct cw__gpu_track **track_out)
+{
+	struct cw__gpu_track *track = calloc(1, sizeof(*track));
+	int result;
+
+	if (!track)
+		return OUT_OF_MEMORY;
+	track->gpu = gpu;
+	track->device = device;
+	result = gpu->stream_open(&track->stream);
+	if (result)
+		goto no_stream;
+	result = gpu->event_open(&track->event);
+	if (result)
+		goto no_event;
+	*track_out = track;
+	return 0;
+no_event:
+	gpu->stream_close(track->stream);
+no_stream:
+	free(track);
+	return result;
+}
+
+static void close_track(struct cw__gpu_track *track)
+{
+	const struct cw__gpu *gpu = track->gpu;
+	struct cw__gpu_scope scope;
+
+	if (!gpu->enter(track->device, &scope)) {
+		gpu->event_close(track->event);
+		gpu->stream_close(track->stream);
+		gpu->leave(&scope);
+	}
+	free(track);
+}
+
+int cw__gpu_track_take(const struct cw__gpu *gpu, int device, struct cw__gpu_track **track_out)
+{
+	struct cw__gpu_track **idle = &pool.idle[gpu->vendor][device], *track;
+
+	pthread_mutex_lock(&pool.lock);
+	track = *idle;
+	if (track)
+		*idle = track->next;
+	pthread_mutex_unlock(&pool.lock);
+	if (!track)
+		return open_track(gpu, device, track_out);
+	*track_out = track;
+	return 0;
+}
+
+void cw__gpu_track_give(struct cw__gpu_track *track, int result)
+{
+	struct cw__gpu_track **idle = &pool.idle[track->gpu->vendor][track->device];
+	int kept;
+
+	pthread_mutex_lock(&pool.lock);
+	kept = !result && pool.keepers[track->gpu->vendor] != 0;
+	if (kept) {
+		track->next = *idle;
+		*idle = track;
+	}
+	pthread_mutex_unlock(&pool.lock);
+	if (!kept)
+		close_track(track);
+}
+
+void cw__gpu_tracks_keep(const struct cw__gpu *gpu)
+{
+	pthread_mutex_lock(&pool.lock);
+	pool.keepers[gpu->vendor]++;
+	pthread_mutex_unlock(&pool.lock);
+}
+
+void cw__gpu_tracks_let_go(const struct cw__gpu *gpu)
+{
+	struct cw__gpu_track *dropped = NULL, *track;
+
+	pthread_mutex_lock(&pool.lock);
+	if (--pool.keepers[gpu->vendor] == 0)
+		for (unsigned i = 0; i < CW__GPU_DEVICES_MAX; i++)
+			while ((track = pool.idle[gpu->vendor][i]) != NULL) {
+				pool.idle[gpu->vendor][i] = track->next;
+				track->next = dropped;
+				dropped = track;
+			}
+	pthread_mutex_unlock(&pool.lock);
+	while ((track = dropped) != NULL) {
+		dropped = track->next;
+		close_track(track);
+	}
+}
