@@ -152,27 +152,39 @@ static int name_is_valid(const char *name)
 	return 1;
 }
 
-/* Makes or joins the world; its file's path goes to path. NULL after a message. */
-static struct cw__world *open_world(const struct emulate_options *options, char *path)
+/* NULL with why; *made_out is 0 when somebody made one just before us. */
+static struct cw__world *make_world(const struct emulate_options *options, const char *path, int *made_out, char *why)
 {
 	struct cw__world *wanted = calloc(1, sizeof(*wanted)), *world = NULL;
-	char why[EMULATE_WHY] = "out of memory", prefix[64];
-	int made, status = wanted ? emulate_build(&options->parameters, wanted, why) : -1;
 
-	if (!status) {
+	if (wanted && emulate_build(&options->parameters, wanted, why) == 0) {
 		snprintf(wanted->name, sizeof(wanted->name), "%s", options->world);
-		snprintf(prefix, sizeof(prefix), "causeway-emulate-%u-", (unsigned)geteuid());
-		cw__world_sweep_files(FOLDER, prefix);
-		snprintf(path, PATH_MAX, FOLDER "/%s%s", prefix, options->world);
-		world = cw__world_hold(path, wanted, &made, why, sizeof(why));
+		world = cw__world_hold(path, wanted, made_out, why, EMULATE_WHY);
 	}
-	if (world && !made && emulate_compare(&options->parameters, wanted, world, why) != 0) {
+	free(wanted);
+	return world;
+}
+
+/* Joins the world, or makes it; its file's path goes to path. NULL after a message. */
+static struct cw__world *open_world(const struct emulate_options *options, char *path)
+{
+	char why[EMULATE_WHY] = "out of memory", prefix[64];
+	struct cw__world *world;
+	int made = 0;
+
+	/* What is left after this is in use. */
+	snprintf(prefix, sizeof(prefix), "causeway-emulate-%u-", (unsigned)geteuid());
+	cw__world_sweep_files(FOLDER, prefix);
+	snprintf(path, PATH_MAX, FOLDER "/%s%s", prefix, options->world);
+	world = cw__world_hold(path, NULL, &made, why, sizeof(why));
+	if (!world)
+		world = make_world(options, path, &made, why);
+	if (world && !made && emulate_compare(&options->parameters, world, why) != 0) {
 		cw__world_leave(world, NULL);
 		world = NULL;
 	}
 	if (!world)
 		fprintf(stderr, COMMAND ": %s\n", why);
-	free(wanted);
 	return world;
 }
 

@@ -21,10 +21,8 @@ struct emulate_parameters {
 /* Fills a zeroed world. 0, or -1 with why. */
 int emulate_build(const struct emulate_parameters *parameters, struct cw__world *world, char *why);
 
-/* Does a world that is there already have the parameters that were given? built is what they would make of it. 0, or -1
- * with why. */
-int emulate_compare(const struct emulate_parameters *parameters, const struct cw__world *built,
-		    const struct cw__world *there, char *why);
+/* Does a world that is there already have the parameters that were given? 0, or -1 with why. */
+int emulate_compare(const struct emulate_parameters *parameters, const struct cw__world *there, char *why);
 
 /* Reads a topology file into a zeroed world. 0, or -1 with why, which names the line. */
 int emulate_read_file(const char *path, struct cw__world *world, char *why);

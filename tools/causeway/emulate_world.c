@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "emulate.h"
 #include "lib/units.h"
@@ -194,7 +195,7 @@ static void name_file(const char *path, const struct cw__world *world, char *nam
 {
 	const char *base = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
 	const unsigned char *bytes = (const unsigned char *)world->devices;
-	uint64_t hash = 14695981039346656037ull;
+	uint64_t hash = 14695981039346656037ull ^ world->timing;
 
 	/* FNV-1a over what was made from it, which is all that counts. */
 	for (size_t i = 0; i < offsetof(struct cw__world, seats) - offsetof(struct cw__world, devices); i++)
@@ -205,16 +206,33 @@ static void name_file(const char *path, const struct cw__world *world, char *nam
 			*name = '_';
 }
 
+/* The parameters as they were given, in the order of keys; "" = not given. topology: as a world says it. */
+static void value_texts(const struct emulate_parameters *parameters, const char *topology, char values[KEYS][VALUE_MAX])
+{
+	memset(values, 0, KEYS * VALUE_MAX);
+	if (parameters->devices != EMULATE_NOT_GIVEN)
+		snprintf(values[0], VALUE_MAX, "%llu", (unsigned long long)parameters->devices);
+	if (parameters->topology)
+		snprintf(values[1], VALUE_MAX, "%s", topology);
+	if (parameters->memory != EMULATE_NOT_GIVEN)
+		snprintf(values[2], VALUE_MAX, "%llu", (unsigned long long)parameters->memory);
+	if (parameters->bandwidth)
+		snprintf(values[3], VALUE_MAX, "%s", parameters->bandwidth);
+	if (parameters->latency)
+		snprintf(values[4], VALUE_MAX, "%s", parameters->latency);
+}
+
 static void write_parameters(const struct emulate_parameters *parameters, struct cw__world *world)
 {
-	char memory[32] = "default";
+	char values[KEYS][VALUE_MAX];
+	size_t used = 0;
 
-	if (parameters->memory != EMULATE_NOT_GIVEN)
-		snprintf(memory, sizeof(memory), "%llu", (unsigned long long)parameters->memory);
-	snprintf(world->parameters, sizeof(world->parameters),
-		 "devices=%u topology=%s memory=%s bandwidth=%.150s latency=%.150s", world->device_count,
-		 world->topology, memory, parameters->bandwidth ? parameters->bandwidth : "untimed",
-		 parameters->latency ? parameters->latency : "untimed");
+	value_texts(parameters, world->topology, values);
+	snprintf(values[0], VALUE_MAX, "%u", world->device_count);
+	snprintf(values[1], VALUE_MAX, "%s", world->topology);
+	for (size_t i = 0; i < KEYS && used < sizeof(world->parameters); i++)
+		used += (size_t)snprintf(world->parameters + used, sizeof(world->parameters) - used, "%s%s=%.150s",
+					 i ? " " : "", keys[i], values[i][0] ? values[i] : "default");
 }
 
 /* The value of a key in a line of parameters; "" when it is not there. */
@@ -228,6 +246,25 @@ static void parameter(const char *line, const char *key, char *value)
 			snprintf(value, VALUE_MAX, "%.*s", (int)strcspn(line + length + 1, " "), line + length + 1);
 }
 
+static int read_topology_file(const struct emulate_parameters *parameters, struct cw__world *world, char *why)
+{
+	const char *path = parameters->topology;
+
+	/* A word that looks like no file is more likely a slip of the pen. */
+	if (!strpbrk(path, "/.") && access(path, F_OK) != 0)
+		return refuse(
+			why,
+			"topology '%s' is neither mesh, ring nor islands (with ':N' for N links a pair), nor a file",
+			path);
+	if (emulate_read_file(path, world, why) != 0)
+		return -1;
+	if (parameters->devices != EMULATE_NOT_GIVEN && parameters->devices != world->device_count)
+		return refuse(why, "%s has %u devices, not the %llu of --devices", path, world->device_count,
+			      (unsigned long long)parameters->devices);
+	name_file(path, world, world->topology);
+	return 0;
+}
+
 int emulate_build(const struct emulate_parameters *parameters, struct cw__world *world, char *why)
 {
 	const char *topology = parameters->topology ? parameters->topology : TOPOLOGY_DEFAULT;
@@ -239,22 +276,8 @@ int emulate_build(const struct emulate_parameters *parameters, struct cw__world 
 			return -1;
 		snprintf(world->topology, sizeof(world->topology), "%s", topology);
 	} else {
-		if (!strchr(topology, '/') && !strchr(topology, '.') && strlen(topology) < 16) {
-			FILE *there = fopen(topology, "re");
-
-			if (!there)
-				return refuse(why,
-					      "topology '%s' is neither mesh, ring, islands (with ':N' for N links a "
-					      "pair) nor a file",
-					      topology);
-			fclose(there);
-		}
-		if (emulate_read_file(topology, world, why) != 0)
+		if (read_topology_file(parameters, world, why) != 0)
 			return -1;
-		if (parameters->devices != EMULATE_NOT_GIVEN && parameters->devices != world->device_count)
-			return refuse(why, "%s has %u devices, not the %llu of --devices", topology,
-				      world->device_count, (unsigned long long)parameters->devices);
-		name_file(topology, world, world->topology);
 	}
 	for (unsigned i = 0; parameters->memory != EMULATE_NOT_GIVEN && i < world->device_count; i++)
 		world->devices[i].memory = parameters->memory;
@@ -265,24 +288,29 @@ int emulate_build(const struct emulate_parameters *parameters, struct cw__world 
 	return 0;
 }
 
-int emulate_compare(const struct emulate_parameters *parameters, const struct cw__world *built,
-		    const struct cw__world *there, char *why)
+int emulate_compare(const struct emulate_parameters *parameters, const struct cw__world *there, char *why)
 {
-	const int given[KEYS] = { parameters->devices != EMULATE_NOT_GIVEN, parameters->topology != NULL,
-				  parameters->memory != EMULATE_NOT_GIVEN, parameters->bandwidth != NULL,
-				  parameters->latency != NULL };
+	char values[KEYS][VALUE_MAX];
+	struct cw__world *from_file = NULL;
+	uint64_t links;
+	int status = 0;
 
-	for (size_t i = 0; i < KEYS; i++) {
-		char wanted[VALUE_MAX], has[VALUE_MAX];
-
-		parameter(built->parameters, keys[i], wanted);
-		parameter(there->parameters, keys[i], has);
-		if (given[i] && strcmp(wanted, has) != 0)
-			return refuse(why,
-				      "the world '%s' is in use and has %s=%s, not %s; leave that option out to join "
-				      "it, or name "
-				      "another one with --world",
-				      there->name, keys[i], has, wanted);
+	if (parameters->topology && !find_shape(parameters->topology, &links)) {
+		from_file = calloc(1, sizeof(*from_file));
+		status = from_file ? read_topology_file(parameters, from_file, why) : refuse(why, "out of memory");
 	}
-	return 0;
+	if (!status)
+		value_texts(parameters, from_file ? from_file->topology : parameters->topology, values);
+	for (size_t i = 0; !status && i < KEYS; i++) {
+		char has[VALUE_MAX];
+
+		parameter(there->parameters, keys[i], has);
+		if (values[i][0] && strcmp(values[i], has) != 0)
+			status = refuse(why,
+					"the world '%s' is in use and has %s=%s, not %s; leave that option out to join "
+					"it, or name another one with --world",
+					there->name, keys[i], has, values[i]);
+	}
+	free(from_file);
+	return status;
 }
