@@ -18,6 +18,23 @@ foreach(source ${plugin_sources})
 		LIBRARY_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/tests/plugin")
 endforeach()
 
+# Vendor libraries that are empty or broken: fake(NAME SOURCE SONAME DEFINITIONS...) makes tests/fake/NAME/SONAME.
+function(fake name source soname)
+	add_library(fake_${name} MODULE "${PROJECT_SOURCE_DIR}/tests/fake/${source}")
+	target_include_directories(fake_${name} PRIVATE "${PROJECT_SOURCE_DIR}/include" "${PROJECT_SOURCE_DIR}/src")
+	target_compile_definitions(fake_${name} PRIVATE ${ARGN})
+	target_compile_options(fake_${name} PRIVATE -Wno-unused-parameter)
+	target_link_options(fake_${name} PRIVATE -Wl,-soname,${soname})
+	set_target_properties(fake_${name} PROPERTIES PREFIX "" SUFFIX "" OUTPUT_NAME ${soname}
+		LIBRARY_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/tests/fake/${name}")
+	set_property(GLOBAL APPEND PROPERTY causeway_fakes fake_${name})
+endfunction()
+fake(whole tangrt.c libtangrt_shared.so)
+fake(lacks_symbol tangrt.c libtangrt_shared.so FAKE_LACKS_SYMBOL)
+fake(unresolved tangrt.c libtangrt_shared.so FAKE_UNRESOLVED)
+fake(no_device tangrt.c libtangrt_shared.so FAKE_NO_DEVICE)
+fake(cuda_stub cuda_stub.c libcuda.so.1)
+
 file(GLOB support_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/tests/support/*.c")
 if(support_sources)
 	add_library(causeway_test_support STATIC ${support_sources})
@@ -46,9 +63,15 @@ foreach(source ${tests})
 	target_compile_options(${name} PRIVATE -Wno-sign-conversion)
 	add_test(NAME ${name} COMMAND ${name})
 	set_tests_properties(${name} PROPERTIES TIMEOUT ${unit_timeout} SKIP_RETURN_CODE 77)
-	if(${name} MATCHES "^plugin_")
-		add_dependencies(${name} plugin_inside plugin_memcopy plugin_no_hook plugin_no_symbol plugin_wrong_abi
-			plugin_wrong_table)
+	if(${name} MATCHES "^gpu_")
+		get_property(fakes GLOBAL PROPERTY causeway_fakes)
+		add_dependencies(${name} ${fakes})
+		target_compile_definitions(${name} PRIVATE "FAKES=\"${PROJECT_BINARY_DIR}/tests/fake\""
+			"EMULATORS=\"${PROJECT_BINARY_DIR}/emulators\"")
+	endif()
+	if(${name} MATCHES "^(plugin|staging|device_sync)_")
+		add_dependencies(${name} plugin_fake_device plugin_inside plugin_memcopy plugin_no_hook plugin_no_symbol
+			plugin_wrong_abi plugin_wrong_table)
 		set_property(TEST ${name} APPEND PROPERTY ENVIRONMENT
 			"CAUSEWAY_EXAMPLE_PLUGIN=$<TARGET_FILE:plugin_inside>")
 		target_compile_definitions(${name} PRIVATE "PLUGINS=\"${PROJECT_BINARY_DIR}/tests/plugin\"")

@@ -160,12 +160,16 @@ typedef void (*cw_setting_fn)(void *arg, const char *key, const char *value, con
  * Threads: any. */
 int cw_engine_settings(struct cw_engine *engine, cw_setting_fn fn, void *arg);
 
-/* Receives one transport: on is 1 or 0, why is one line that says what it does or why it is off. Strings are borrowed.
- */
+/* Receives one transport or platform: on is 1 or 0, why is one line that says what it does or why it is off. Strings are
+ * borrowed. */
 typedef void (*cw_transport_fn)(void *arg, const char *name, int on, const char *why);
 
 /* Visits every transport of an engine. Calls fn once for each, in the caller's thread. Threads: any. */
 int cw_engine_transports(struct cw_engine *engine, cw_transport_fn fn, void *arg);
+
+/* Visits every platform of an engine: the kinds of memory that it knows, or why it does not. Calls fn once for each, in
+ * the caller's thread, in the order in which they are asked whose memory an address is. Threads: any. */
+int cw_engine_platforms(struct cw_engine *engine, cw_transport_fn fn, void *arg);
 
 struct cw_engine_stats {
 	size_t size;
@@ -295,8 +299,8 @@ struct cw_memory_capabilities {
 int cw_memory_query(struct cw_engine *engine, const struct cw_memory_options *options,
 		    struct cw_memory_capabilities *capabilities_out);
 
-/* Allocates memory and registers it. The memory is zeroed, starts on a page and is the engine's; cw_memory_free() takes
- * both back. options may be NULL. Errors: UNSUPPORTED (no platform allocates at this location), NO_MEMORY, INVALID
+/* Allocates memory and registers it. The memory is zeroed, host memory starts on a page, and it is the engine's;
+ * cw_memory_free() takes both back. options may be NULL. Errors: UNSUPPORTED (no platform allocates at this location), NO_MEMORY, INVALID
  * (length 0). Threads: any. */
 int cw_memory_allocate(struct cw_engine *engine, size_t length, const struct cw_memory_options *options,
 		       void **address_out, struct cw_region **region_out);
@@ -498,8 +502,9 @@ struct cw_batch_options {
  * set. The request array is copied; options may be NULL. Does not wait for anything that has to come from a peer,
  * but up to 256 KiB may be copied before it returns, where a transport copies by CPU and no callback is set.
  * batch_out is the caller's until cw_batch_release(). Errors: INVALID (malformed vectors, sides of unequal length,
- * another engine's handle), NOT_REGISTERED (local memory is in no region), LIMIT (a notification is too long),
- * UNSUPPORTED (a notification that a classic peer cannot take), NO_MEMORY. Threads: any. */
+ * another engine's handle, a device prerequisite that does not exist), NOT_REGISTERED (local memory is in no region),
+ * LIMIT (a notification is too long), UNSUPPORTED (a notification that a classic peer cannot take, a device that cannot
+ * be waited for), NO_MEMORY. Threads: any. */
 int cw_batch_submit(struct cw_engine *engine, const struct cw_request *requests, size_t count,
 		    const struct cw_batch_options *options, struct cw_batch **batch_out);
 

@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 static void timer_fired(struct cw_timer *timer);
-static void prerequisite_came(struct cw_batch *batch, int ok);
 
 /* ------------------------------------------------------------------------------------- the end of all */
 
@@ -67,7 +66,7 @@ void cw__dependents_release(struct cw__list *dependents, int ok)
 	while ((node = cw__list_pop(&queue))) {
 		struct cw__dependency *dependency = cw__container(node, struct cw__dependency, node);
 
-		prerequisite_came(dependency->batch, dependency->ok);
+		cw__prerequisite_came(dependency->batch, dependency->ok);
 	}
 	releasing = NULL;
 }
@@ -126,22 +125,25 @@ static void tell_quiet(struct cw_batch *batch)
 /* Tells everybody. Called once per batch, by whoever made it TELLING. That it is quiet is said after that it ended. */
 static void publish(struct cw_batch *batch)
 {
-	struct cw__list dependents;
+	struct cw__list dependents, fences;
 	enum cw_batch_state state;
 	uint32_t before;
 	int quiet_owed;
 
 	cw__list_init(&dependents);
+	cw__list_init(&fences);
 	pthread_mutex_lock(&batch->lock);
 	state = final_state(batch);
 	batch->ended = cw__now();
 	cw__list_splice(&dependents, &batch->dependents);
+	cw__list_splice(&fences, &batch->fences);
 	pthread_mutex_unlock(&batch->lock);
 	count_end(batch, state);
 	before = batch->queue ? cw__queue_push_end(batch->queue, batch, (uint32_t)state | CW__BATCH_TERMINAL)
 			      : atomic_exchange_explicit(&batch->word, (uint32_t)state | CW__BATCH_TERMINAL,
 							 memory_order_seq_cst);
 	cw__loop_signal(batch->loop, &batch->word, before);
+	cw__fences_release(&fences);
 	if (atomic_load_explicit(&batch->timer_used, memory_order_relaxed))
 		touch_timer(batch);
 	if (batch->callback) {
@@ -269,6 +271,7 @@ static void scan_loops(struct cw_batch *batch)
 /* Ends a batch that has not started: nobody else works on its requests. */
 static void end_unstarted(struct cw_batch *batch, int status)
 {
+	cw__watches_forget(batch);
 	pthread_mutex_lock(&batch->lock);
 	cw__batch_explain(batch, status, "%s before it started", cw_strerror(status));
 	batch->requests_failed = batch->count;
@@ -434,7 +437,7 @@ static void start(struct cw_batch *batch, uint64_t inline_budget)
 	}
 }
 
-static void prerequisite_came(struct cw_batch *batch, int ok)
+void cw__prerequisite_came(struct cw_batch *batch, int ok)
 {
 	if (!ok)
 		cw__batch_end_soon(batch, CW_ERR_PREREQUISITE);
@@ -485,7 +488,7 @@ static void depend(struct cw_batch *batch, const struct cw_batch_options *option
 		waits = i < options->after_count ? depend_on_batch(dependency, options->after[i])
 						 : depend_on_counter(dependency, options->counter);
 		if (waits != 1)
-			prerequisite_came(batch, waits == 0);
+			cw__prerequisite_came(batch, waits == 0);
 	}
 }
 
@@ -523,9 +526,10 @@ int cw_batch_submit(struct cw_engine *engine, const struct cw_request *requests,
 					       : batch->submitted + 30 * CW__SECOND + (batch->bytes >> 30) * CW__SECOND;
 	enlist(batch);
 	*batch_out = batch;
-	if (batch->dependency_count) {
+	if (batch->dependency_count || batch->watch_count) {
 		touch_timer(batch); /* a batch that waits has a deadline too */
 		depend(batch, options);
+		cw__watches_arm(batch);
 	} else if (batch->deadline <= batch->submitted) {
 		cw__batch_end_soon(batch, CW_ERR_TIMED_OUT);
 	}

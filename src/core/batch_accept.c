@@ -62,6 +62,7 @@ static void batch_give(struct cw_batch *batch)
 	for (size_t i = 0; engine && i < batch->count; i++)
 		cw__segment_put(batch->requests[i].segment);
 	sendings_free(batch);
+	cw__watches_free(batch);
 	free(batch->dependencies);
 	batch->dependencies = NULL;
 	batch->count = 0;
@@ -256,6 +257,7 @@ static void reset(struct cw_batch *batch, const struct cw_batch_options *options
 	cw__list_init(&batch->queue_node);
 	cw__list_init(&batch->ended_node);
 	cw__list_init(&batch->dependents);
+	cw__list_init(&batch->fences);
 	batch->flags = options->flags;
 	batch->priority = options->priority;
 	batch->delivery = options->delivery;
@@ -331,6 +333,8 @@ int cw__batch_make(struct cw_engine *engine, const struct cw_request *requests, 
 		status = make_dependencies(batch, options);
 	if (!status && options->notify_count)
 		status = cw__notify_accept(batch, options);
+	if (!status)
+		status = cw__watches_make(batch, options);
 	if (status) {
 		batch_give(batch);
 		return status;
@@ -351,6 +355,7 @@ void cw__batches_close(struct cw_engine *engine)
 		for (size_t i = 0; i < batch->count; i++)
 			cw__segment_put(batch->requests[i].segment);
 		sendings_free(batch);
+		cw__fences_release(&batch->fences); /* of one that could not be ended */
 		batch->engine = NULL;
 	}
 }

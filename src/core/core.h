@@ -472,7 +472,10 @@ struct cw_batch {
 	struct cw__list dependents; /* cw__dependency.node */
 	struct cw__dependency *dependencies;
 	size_t dependency_count;
-	int status; /* of the first failure */
+	struct cw__watch **watches; /* device prerequisites; see device_sync.c */
+	size_t watch_count;
+	struct cw__list fences; /* streams that wait for it */
+	int status;             /* of the first failure */
 	enum cw_remote_state remote;
 	uint64_t fence;
 	uint64_t requests_completed, requests_failed, bytes_completed;
@@ -587,6 +590,8 @@ int cw__batch_make(struct cw_engine *engine, const struct cw_request *requests, 
 /* batch.c */
 /* What the batches in a list of cw__dependency waited for has come (ok), or never will. */
 void cw__dependents_release(struct cw__list *dependents, int ok);
+/* One prerequisite came, or failed; takes a reference of the batch. */
+void cw__prerequisite_came(struct cw_batch *batch, int ok);
 void cw__batch_request_ended(struct cw__request *request);
 void cw__batch_end_soon(struct cw_batch *batch, int status);
 void cw__batch_put(struct cw_batch *batch);
@@ -596,6 +601,15 @@ void cw__batches_cancel(struct cw_engine *engine);
 /* No loop runs any more. What users still hold stays theirs, but has no engine. */
 void cw__batches_close(struct cw_engine *engine);
 void cw__batch_run_callback(struct cw_batch *batch);
+
+/* device_sync.c */
+/* Asks platforms to say when what the batch waits for on devices has come. What was asked stays without effect until it
+ * is armed, also after a failure. */
+int cw__watches_make(struct cw_batch *batch, const struct cw_batch_options *options);
+void cw__watches_arm(struct cw_batch *batch);    /* they are prerequisites from now on */
+void cw__watches_forget(struct cw_batch *batch); /* whatever comes later finds nobody */
+void cw__watches_free(struct cw_batch *batch);
+void cw__fences_release(struct cw__list *fences);
 
 /* notify.c */
 int cw__notify_accept(struct cw_batch *batch, const struct cw_batch_options *options);

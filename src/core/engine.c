@@ -324,6 +324,17 @@ int cw_engine_transports(struct cw_engine *engine, cw_transport_fn fn, void *arg
 	return status;
 }
 
+int cw_engine_platforms(struct cw_engine *engine, cw_transport_fn fn, void *arg)
+{
+	int status = cw__engine_check(engine);
+
+	if (!status && !fn)
+		status = cw__fail(CW_ERR_INVALID, "no function to call");
+	for (unsigned i = 0; !status && i < engine->platform_count; i++)
+		fn(arg, engine->platforms[i].ops->name, engine->platforms[i].on, engine->platforms[i].why);
+	return status;
+}
+
 int cw_engine_stats_get(struct cw_engine *engine, struct cw_engine_stats *stats_out)
 {
 	int status = cw__engine_check(engine);

@@ -30,8 +30,8 @@ static int memory_platform(struct cw_engine *engine, const struct cw_memory_opti
 		}
 	}
 	return cw__fail(CW_ERR_UNSUPPORTED,
-			"nobody can allocate memory at '%s'; see `causeway transports` and "
-			"`causeway doctor`",
+			"nobody can allocate memory at '%s'; see "
+			"`causeway transports --memory` and `causeway doctor`",
 			known_out->location);
 }
 

@@ -45,7 +45,8 @@ static int reach(struct cw_segment *segment, unsigned part, const struct cw_regi
 		query.local = &view;
 		query.attachment = NULL;
 		status = ask(segment, part, &query, &staged);
-		if (!status || !path->reach.why)
+		/* One that knows devices has the better reason not to carry this one. */
+		if (!status || !(segment->engine->parts[part].flags & CW_TRANSPORT_DEVICE))
 			path->reach = staged;
 		path->staged = !status;
 		path->reach.cost += path->staged ? STAGE_COST : 0;

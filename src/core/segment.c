@@ -317,10 +317,22 @@ static void segment_free(struct cw_segment *segment)
 	free(segment);
 }
 
-/* A rail that rested may be tried again. */
+/* A rail that rested may be tried again. Others, or the same after more failures, rest a little longer. */
 static void retry(struct cw_timer *timer)
 {
-	cw__segment_pump(cw__container(timer, struct cw_segment, retry_timer));
+	struct cw_segment *segment = cw__container(timer, struct cw_segment, retry_timer);
+	uint64_t now = cw__now(), next = CW_FOREVER;
+
+	cw__segment_pump(segment);
+	for (unsigned part = 0; part < segment->engine->part_count; part++) {
+		const struct cw__lane *lane = &segment->lanes[part];
+
+		for (unsigned i = 0; lane->rails && i < lane->rail_count; i++)
+			if (lane->rails[i].paused_until > now && lane->rails[i].paused_until < next)
+				next = lane->rails[i].paused_until;
+	}
+	if (next != CW_FOREVER)
+		cw__timer_set(segment->loop, timer, next);
 }
 
 static struct cw_segment *segment_new(struct cw_engine *engine, const char *name)

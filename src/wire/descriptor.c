@@ -109,7 +109,7 @@ static int descriptor_can_be_sent(const struct cw__descriptor *descriptor)
 	    (descriptor->native && !announcement_can_be_sent(descriptor)))
 		return 0;
 	for (size_t i = 0; i < descriptor->buffer_count; i++) {
-		if (!buffer_is_usable(&descriptor->buffers[i]))
+		if (!buffer_is_usable(&descriptor->buffers[i]) || !is_utf8(descriptor->buffers[i].location))
 			return 0;
 	}
 	return 1;

@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import json
 import os
+import subprocess
 import time
 
 import pytest
@@ -16,6 +17,9 @@ MIB = 1 << 20
 SECOND = 1_000_000_000
 
 _serial = itertools.count()
+
+# Tells the environment, then holds the world until its input ends.
+HOLD = "env -0; printf '\\001'; exec cat"
 
 # Calls that put bytes on their way or move them.
 COPIES = (
@@ -32,7 +36,6 @@ COPIES = (
 class Call:
     """One line of a trace: a call of the emulated runtime."""
 
-    pid: int
     symbol: str
     thread: int
     begin: int
@@ -46,72 +49,83 @@ class Call:
         return self.result == 0
 
 
-class World:
-    """Programs started here share emulated Sunrise devices, and nothing with other worlds."""
+def need_devices(build_dir):
+    """Skips the test when this build has no emulated devices."""
+    if not (build_dir / "emulators/sunrise").is_dir():
+        pytest.skip("the emulated devices were not built")
 
-    def __init__(self, build_dir, folder, *, devices=2, topology=None, faults="", options="", trace=True, old=False):
-        if not (build_dir / "emulators/sunrise").is_dir():
-            pytest.skip("the emulated devices were not built")
+
+class World:
+    """Programs started here share emulated Sunrise devices, and nothing with other worlds. `causeway emulate` makes the
+    world and says which environment programs need in it."""
+
+    def __init__(self, build_dir, folder, *, faults="", options=None, trace=True, old=False, **members):
+        need_devices(build_dir)
         self.build_dir = build_dir
-        self.folder = folder
-        self.name = f"test-{os.getpid()}-{next(_serial)}-{time.monotonic_ns()}"
-        self.faults = folder / "faults"
-        self.faults.write_text(faults)
         self.trace_folder = folder / "trace"
-        self.trace_folder.mkdir()
-        self.arguments = ["--vendor", "sunrise", "--world", self.name, "--faults", self.faults]
-        if topology:
-            (folder / "topology").write_text(topology)
-            self.arguments += ["--topology", folder / "topology"]
-        else:
-            self.arguments += ["--devices", str(devices)]
-        self.environment = {**os.environ, "CAUSEWAY_EMULATE_OPTIONS": options}
-        if trace:
-            self.environment["CAUSEWAY_EMULATE_TRACE"] = str(self.trace_folder)
-        self.old = old
         self.peers = []
+        (folder / "faults").write_text(faults)
+        members.setdefault("devices", 2)
+        members["world"] = f"test-{os.getpid()}-{next(_serial)}"
+        members["faults"] = folder / "faults"
+        if options:
+            members["options"] = options
+        if trace:
+            members["trace"] = self.trace_folder
+        arguments = [f"--{name}={value}" for name, value in members.items()]
+        self.holder = subprocess.Popen(
+            [build_dir / "bin/causeway", "emulate", "--vendor=sunrise", *arguments, "--", "sh", "-c", HOLD],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self.environment = self._environment()
+        if old:
+            self.environment["MC_TANGRT_LIB_DIR"] = f"{build_dir}/emulators/sunrise-old"
+
+    def _environment(self):
+        data = b""
+        while not data.endswith(b"\1"):
+            part = os.read(self.holder.stdout.fileno(), 1 << 16)
+            assert part, "causeway emulate made no world"
+            data += part
+        return dict(row.decode().split("=", 1) for row in data[:-1].split(b"\0") if row)
 
     def peer(self, name="127.0.0.1", opened=True, **settings):
         """A cwpeer in this world, with an open engine unless told otherwise."""
-        peer = Peer(self.command(self.build_dir / "bin/cwpeer"), environment=self.environment, **settings)
+        peer = Peer([self.build_dir / "bin/cwpeer"], environment=self.environment, **settings)
         self.peers.append(peer)
         return peer.open(name) if opened else peer
-
-    def command(self, *command):
-        """That command, in this world."""
-        inside = ["env", f"MC_TANGRT_LIB_DIR={self.build_dir}/emulators/sunrise-old"] if self.old else []
-        return [self.build_dir / "bin/causeway", "emulate", *self.arguments, "--", *inside, *command]
 
     def dispose(self):
         for peer in self.peers:
             peer.dispose()
+        self.holder.stdin.close()
+        self.holder.stdout.close()
+        self.holder.wait(10)
 
     # ------------------------------------------------------------------------------------------- reading
 
     def trace(self, peer, since=0, until=None):
         """The calls of a process that began in [since, until), in the order in which they began."""
+        now = time.monotonic_ns()
+        calls = self._read(peer)
+        # Lines are written from time to time, with a call: when one of now is there, those before are.
+        while peer.process.poll() is None and not any(call.begin >= now for call in calls):
+            peer.device()
+            calls = self._read(peer)
+        calls = [call for call in calls if call.begin >= since and (until is None or call.begin < until)]
+        return sorted(calls, key=lambda call: call.begin)
+
+    def _read(self, peer):
         calls = []
         with open(self.trace_folder / f"trace-{peer.pid}.jsonl", encoding="utf-8") as lines:
             for line in lines:
                 if not line.endswith("\n"):
                     break  # being written
                 row = json.loads(line)
-                begin = row.pop("begin")
-                if begin < since or (until is not None and begin >= until):
-                    continue
-                calls.append(
-                    Call(
-                        peer.pid,
-                        row.pop("symbol"),
-                        row.pop("thread"),
-                        begin,
-                        row.pop("end"),
-                        row.pop("device"),
-                        row.pop("result"),
-                        row,
-                    )
-                )
-        return sorted(calls, key=lambda call: call.begin)
+                fixed = {name: row.pop(name) for name in ("symbol", "thread", "begin", "end", "device", "result")}
+                calls.append(Call(arguments=row, **fixed))
+        return calls
 
     def report(self, peer):
         """What the runtime reports at the end of a process, which must have ended in good order."""

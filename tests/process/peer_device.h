@@ -14,8 +14,6 @@ enum { KIND_H2D = 1, KIND_D2H = 2, KIND_D2D = 3 };
 #define STREAM_NON_BLOCKING 1u
 #define EVENT_NO_TIMING 2u
 
-#pragma weak cw_batch_fence
-
 /* Results: 0 = success. */
 extern struct device_calls {
 	int (*get_device_count)(int *count);

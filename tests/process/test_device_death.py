@@ -56,7 +56,7 @@ class Scene:
         for peer in peers:
             assert peer.quit() == 0
             report = self.world.report(peer)
-            assert report["open_handles"] == 0, report
+            assert report["open_mappings"] == 0, report
             assert report["device_leaks"] == 0, report
 
     def opened(self, peer):

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from emulated import COPIES, KIB, MIB, World
+from emulated import COPIES, KIB, MIB, World, need_devices
 from test_device_matrix import KINDS, assert_content, completed, make
 
 LENGTH = 8 * MIB
@@ -368,7 +368,8 @@ def test_the_current_device_stays(make_world):
 # ------------------------------------------------------------------------------------------------- off
 
 
-def test_without_the_runtime(peers, tmp_path, monkeypatch):
+def test_without_the_runtime(build_dir, peers, tmp_path, monkeypatch):
+    need_devices(build_dir)
     monkeypatch.setenv("MC_TANGRT_LIB_DIR", str(tmp_path))
     peer = peers()
     row = next(row for row in peer.transports()["transports"] if row["name"] == "sunrise_link")

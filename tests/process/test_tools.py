@@ -127,6 +127,16 @@ def test_transports(run):
     assert rows["shm"]["state"] == "off" and rows["shm"]["why"]
 
 
+def test_kinds_of_memory(run, monkeypatch):
+    monkeypatch.setenv("MC_TANGRT_LIB_DIR", "/nowhere/at/all")
+    result = run("causeway", "transports", "--memory", "--format", "json")
+    assert result.returncode == 0, result.stderr
+    rows = json.loads(result.stdout)
+    assert [row["name"] for row in rows] == ["cuda", "sunrise", "host"]
+    assert rows[1]["state"] == "off" and "/nowhere/at/all" in rows[1]["why"]
+    assert rows[2]["state"] == "on"
+
+
 def test_doctor(run):
     result = run("causeway", "doctor", "--format", "json")
     rows = json.loads(result.stdout)

@@ -5,7 +5,7 @@
 
 /* Makes this process find the emulated Tang runtime of this build. Call first in main(). The CPU may touch the device
  * memory, so a test can look at it as at any other; that the library does not is for the tests of tests/process to
- * show. */
-void emulated_devices(void);
+ * show. 0 = there is none. */
+int emulated_devices(void);
 
 #endif

@@ -65,6 +65,7 @@ static int every_call(struct cw_batch *batch, struct cw_counter *counter, struct
 		cw_engine_stats_get(pair.near, &stats),
 		cw_engine_settings(pair.near, (cw_setting_fn)NULL, NULL),
 		cw_engine_transports(pair.near, (cw_transport_fn)NULL, NULL),
+		cw_engine_platforms(pair.near, (cw_transport_fn)NULL, NULL),
 		cw_region_register(pair.near, &stats, sizeof(stats), NULL, &region),
 		cw_region_register_async(pair.near, &stats, sizeof(stats), NULL, &region),
 		cw_region_ready(pair.here_region, 0, NULL),

@@ -95,7 +95,7 @@ static void announcement_round_trip(void **state)
 	text = cw__descriptor_encode(&descriptor, "now", &length);
 	assert_string_equal(
 		text, "{\"buffers\":[{\"addr\":18446744073709551615,\"length\":1,\"name\":\"[::1]:1\"},"
-		      "{\"addr\":1,\"length\":18446744073709551615,\"name\":\"[::1]:1\"}],\"name\":\"[::1]:1\","
+		      "{\"addr\":1,\"length\":18446744073709551615,\"name\":\"sunrise:0\"}],\"name\":\"[::1]:1\","
 		      "\"protocol\":\"tcp\",\"tcp_data_port\":65535,\"tcp_proto_version\":2,\"timestamp\":\"now\","
 		      "\"x_causeway\":{\"addresses\":[\"[::1]:1\",\"10.0.0.1:1\"],\"instance\":\"" INSTANCE
 		      "\",\"version\":1}}\n");
@@ -106,7 +106,10 @@ static void announcement_round_trip(void **state)
 	assert_int_equal(back.address_count, 2);
 	assert_string_equal(back.addresses[1], "10.0.0.1:1");
 	assert_int_equal(back.buffer_count, 2);
-	assert_memory_equal(back.buffers, buffers, sizeof(buffers));
+	for (size_t i = 0; i < 2; i++) {
+		assert_int_equal(back.buffers[i].address, buffers[i].address);
+		assert_int_equal(back.buffers[i].length, buffers[i].length);
+	}
 	cw__descriptor_free(&back);
 	free(text);
 }
@@ -133,6 +136,12 @@ static void unfit_for_sending(void **state)
 		  { .name = "h",
 		    .protocol = "tcp",
 		    .buffers = &(struct cw__classic_buffer){ 1, 0, "" },
+		    .buffer_count = 1 },
+		  "" },
+		{ "location not UTF-8",
+		  { .name = "h",
+		    .protocol = "tcp",
+		    .buffers = &(struct cw__classic_buffer){ 1, 1, "\xff" },
 		    .buffer_count = 1 },
 		  "" },
 		{ "nobody", { .name = "h", .protocol = "tcp", .native = 1, .native_version = 1 }, "" },

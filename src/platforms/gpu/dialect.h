@@ -43,6 +43,7 @@
 	X(1, EventDestroy)                                                                                             \
 	X(0, StreamQuery)                                                                                              \
 	X(0, HostGetDevicePointer)                                                                                     \
+	X(0, MemGetAddressRange)                                                                                       \
 	X(0, MemsetAsync)                                                                                              \
 	X(0, MemcpyPeer_v2)                                                                                            \
 	X(0, MemcpyPeerAsync)                                                                                          \
@@ -87,6 +88,9 @@
 	X(0, IpcGetMemHandle)                                                                                          \
 	X(0, IpcOpenMemHandle_v2)                                                                                      \
 	X(0, IpcCloseMemHandle)
+
+/* Not one of Tang's; HIP and others have it, and where it is nothing needs to be searched for. */
+int tangMemGetAddressRange(void **base_out, size_t *size_out, void *address);
 
 struct cw__runtime_symbols {
 #define CW__FIELD(required, name) __typeof__(tang##name) *name;

@@ -232,7 +232,7 @@ static void explain(const struct search *search, const struct cw__gpu_places *pl
 	if (from_environment(places->folder_variable))
 		append(why, size, " (%s)", places->folder_variable);
 	else if (places->folder_variable && !*search->broken)
-		append(why, size, "; %s or %s say where it is", places->folder_variable, places->root_variables[0]);
+		append(why, size, "; set %s or %s", places->folder_variable, places->root_variables[0]);
 }
 
 void *cw__gpu_search(const struct cw__gpu_places *places, const char *const *sonames,

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Runtime dialect: what an address is. Such runtimes have no call for the allocation around an address, and a pointer
- * is sometimes known only while its device is current. The bounds of an allocation are found by exporting it: the
- * handles of all its addresses are the same bytes, those of other allocations are not. That costs some tens of exports;
- * it is done at registration, never for a request.
+ * Runtime dialect: what an address is. Tang has no call for the allocation around an address, and a pointer
+ * is sometimes known only while its device is current. Without such a call the bounds of an allocation are found by
+ * exporting it: the handles of all its addresses are the same bytes, those of other allocations are not. That costs
+ * some tens of exports; it is done at registration, never for a request.
  */
 #include <platforms/gpu/runtime.h>
 #include <string.h>
@@ -100,6 +100,22 @@ static uint64_t find_end(const struct probe *probe, uint64_t address)
 	return outside;
 }
 
+/* By the runtime's own call. 0 when it has none, or its answer makes no sense. */
+static int ask_range(struct cw__gpu_library *library, uint64_t address, struct cw__gpu_memory *memory)
+{
+	void *base = NULL;
+	size_t size = 0;
+
+	if (!library->runtime.MemGetAddressRange ||
+	    cw__runtime_settle(library,
+			       library->runtime.MemGetAddressRange(&base, &size, (void *)(uintptr_t)address)) ||
+	    (uint64_t)(uintptr_t)base > address || address - (uint64_t)(uintptr_t)base >= size)
+		return 0;
+	memory->allocation_base = (uint64_t)(uintptr_t)base;
+	memory->allocation_length = size;
+	return 1;
+}
+
 /* The current device is that of the memory. When handles cannot be compared the address itself is what can be exported.
  */
 static void find_range(struct cw__gpu_library *library, uint64_t address, const struct facts *facts,
@@ -107,6 +123,8 @@ static void find_range(struct cw__gpu_library *library, uint64_t address, const 
 {
 	struct probe probe = { .library = library, .device = facts->device };
 
+	if (ask_range(library, address, memory))
+		return;
 	memory->allocation_base = address;
 	if (facts->device_pointer && facts->device_pointer < address)
 		memory->allocation_base = facts->device_pointer;
