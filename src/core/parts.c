@@ -218,20 +218,21 @@ static int open_metadata(struct cw_engine *engine)
 	return CW_OK;
 }
 
-/* A plug-in's platforms are asked before ours, because `host` claims everything that is mapped; its transports come
- * after ours. */
+/* Transports come first: one may have to prepare a vendor's links before that vendor's platform starts its runtime. A
+ * plug-in's platforms are asked before ours, because `host` claims everything that is mapped; its transports come after
+ * ours. */
 static void add_parts(struct cw_engine *engine)
 {
-	for (unsigned i = 0; i < engine->library_count; i++)
-		for (size_t j = 0; engine->plugins[i]->platforms && engine->plugins[i]->platforms[j]; j++)
-			add_platform(engine, engine->plugins[i]->platforms[j]);
-	for (size_t i = 0; platforms[i]; i++)
-		add_platform(engine, platforms[i]);
 	for (size_t i = 0; transports[i]; i++)
 		add_transport(engine, transports[i]);
 	for (unsigned i = 0; i < engine->library_count; i++)
 		for (size_t j = 0; engine->plugins[i]->transports && engine->plugins[i]->transports[j]; j++)
 			add_transport(engine, engine->plugins[i]->transports[j]);
+	for (unsigned i = 0; i < engine->library_count; i++)
+		for (size_t j = 0; engine->plugins[i]->platforms && engine->plugins[i]->platforms[j]; j++)
+			add_platform(engine, engine->plugins[i]->platforms[j]);
+	for (size_t i = 0; platforms[i]; i++)
+		add_platform(engine, platforms[i]);
 }
 
 /* What transports publish is fixed once they are open. */

@@ -28,8 +28,8 @@ struct cw__peer_copy_run {
 	const void *from;
 	uint64_t length;
 	int to_device, from_device;
-	int mapped; /* one side is memory of another process */
-	int link;   /* index of the link to use, or -1 */
+	int mapped;   /* one side is memory of another process */
+	int link;     /* index of the link to use, or -1 */
 	void *stream; /* NULL = block until it is done */
 };
 
@@ -39,7 +39,8 @@ struct cw__peer_copy; /* an open transport */
 struct cw__peer_copy_kind {
 	const char *name; /* of the transport and its settings: "sunrise_link" */
 	const struct cw__gpu *gpu;
-	/* Puts one copy on its way between two different devices; the current device is the source's. A vendor's result. */
+	/* Puts one copy on its way between two different devices; the current device is the source's. A vendor's
+	 * result. */
 	int (*across)(void *own, const struct cw__peer_copy_run *run);
 	/* Looks whether a link that failed works again. Optional. */
 	int (*link_is_up)(void *own, unsigned link);
@@ -55,6 +56,11 @@ struct cw__peer_copy_kind {
 /* Takes the kind over, also on failure. */
 int cw__peer_copy_open(struct cw_host *host, const struct cw__peer_copy_kind *kind, void **transport_out,
 		       const char **why_out);
+
+/* kind.own of an open transport, for hooks of the transport's own. */
+void *cw__peer_copy_own(void *transport);
+/* Is this link in use now? */
+int cw__peer_copy_link_is_up(void *transport, unsigned link);
 
 /* The hooks of cw_transport_ops that are the same for all. */
 #define CW__PEER_COPY_HOOKS                                                                                            \

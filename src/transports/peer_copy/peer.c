@@ -1,0 +1,419 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A peer: slices that the core posts become jobs of lanes, and jobs that lanes have finished end as slices on the loop.
+ * Small requests do not come this way: cw__peer_copy_copy() copies them in the calling thread.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <transports/peer_copy/inside.h>
+
+#define LOCK_TIMEOUT CW__SECOND /* a small copy gives way to others for so long */
+
+static const struct cw_host_ops *ops_of(const struct cw__pc_peer *peer)
+{
+	return peer->pc->host->ops;
+}
+
+int cw__pc_remote_side(const struct cw__pc_peer *peer, const struct cw_remote_view *remote,
+		       const struct cw__pc_import *import, struct cw__pc_side *side_out)
+{
+	struct cw__peer_copy *pc = peer->pc;
+	const struct cw__pc_region *region;
+
+	if (!peer->self) {
+		if (import)
+			*side_out = import->side;
+		return import ? CW_OK : CW_ERR_UNSUPPORTED;
+	}
+	pthread_mutex_lock(&pc->lock);
+	region = cw__pc_region_find(pc, remote->id);
+	if (region)
+		*side_out = region->side;
+	pthread_mutex_unlock(&pc->lock);
+	return region ? CW_OK : CW_ERR_UNSUPPORTED;
+}
+
+/* --------------------------------------------------------------------------------------- from the lanes */
+
+static void job_give(struct cw__pc_peer *peer, struct cw__pc_job *job)
+{
+	job->lane = NULL;
+	job->slice = NULL;
+	job->next = peer->free_jobs;
+	peer->free_jobs = job;
+	peer->jobs_out--;
+}
+
+/* The core may post or cancel others in here. */
+static void job_end(struct cw__pc_peer *peer, struct cw__pc_job *job, int status, enum cw_remote_state remote)
+{
+	struct cw_slice *slice = job->slice;
+
+	job_give(peer, job);
+	ops_of(peer)->slice_done(slice, status, remote);
+}
+
+void cw__pc_job_finished(struct cw__pc_job *job)
+{
+	struct cw__pc_peer *peer = job->peer;
+	struct cw__pc_job *head = atomic_load_explicit(&peer->finished, memory_order_relaxed);
+
+	/* The peer stays as long as it has reporters. */
+	atomic_fetch_add_explicit(&peer->reporters, 1, memory_order_acq_rel);
+	do
+		job->next = head;
+	while (!atomic_compare_exchange_weak_explicit(&peer->finished, &head, job, memory_order_seq_cst,
+						      memory_order_relaxed));
+	cw__pc_peer_wake(peer);
+	atomic_fetch_sub_explicit(&peer->reporters, 1, memory_order_release);
+}
+
+void cw__pc_peer_wake(struct cw__pc_peer *peer)
+{
+	if (!atomic_exchange_explicit(&peer->posted, 1, memory_order_seq_cst))
+		ops_of(peer)->task_post(peer->core->loop, &peer->task);
+}
+
+static void collect(struct cw__pc_peer *peer)
+{
+	struct cw__pc_job *job = atomic_exchange_explicit(&peer->finished, NULL, memory_order_seq_cst), *ordered = NULL;
+
+	while (job) { /* finished last comes first: turn it round */
+		struct cw__pc_job *next = job->next;
+
+		job->next = ordered;
+		ordered = job;
+		job = next;
+	}
+	while (ordered) {
+		job = ordered;
+		ordered = job->next;
+		job_end(peer, job, job->status, job->remote);
+	}
+}
+
+static void tell_links(struct cw__pc_peer *peer)
+{
+	struct cw__peer_copy *pc = peer->pc;
+
+	for (unsigned i = 0; i < pc->link_count; i++) {
+		unsigned char down = atomic_load_explicit(&pc->links[i].down, memory_order_acquire) != 0;
+
+		if (down == peer->told_down[i])
+			continue;
+		peer->told_down[i] = down;
+		ops_of(peer)->rail_state(pc->host, peer->core, CW__PC_RAIL_LINKS + i, down ? CW_ERR_IO : CW_OK);
+	}
+}
+
+static void tell_room(struct cw__pc_peer *peer)
+{
+	uint64_t full = peer->full;
+
+	if (!peer->free_jobs)
+		return;
+	peer->full = 0;
+	for (unsigned rail = 0; full; rail++, full >>= 1)
+		if (full & 1)
+			ops_of(peer)->rail_ready(peer->pc->host, peer->core, rail);
+}
+
+static void peer_turn(struct cw_task *task)
+{
+	struct cw__pc_peer *peer = cw__container(task, struct cw__pc_peer, task);
+	struct cw__peer_copy *pc = peer->pc;
+
+	atomic_store_explicit(&peer->posted, 0, memory_order_seq_cst);
+	if (!peer->closed) {
+		collect(peer);
+		tell_links(peer);
+		tell_room(peer);
+		return;
+	}
+	if (peer->abandoned)
+		return;
+	pthread_mutex_lock(&pc->lock);
+	cw__list_remove(&peer->node);
+	pthread_mutex_unlock(&pc->lock);
+	cw__pc_peer_free(peer);
+}
+
+/* ---------------------------------------------------------------------------------------- to the lanes */
+
+/* CW_OK: the lane has it. */
+static int post_one(struct cw__pc_peer *peer, unsigned rail, struct cw_slice *slice, struct cw__pc_job *job)
+{
+	struct cw__peer_copy *pc = peer->pc;
+	const struct cw__pc_region *local = slice->attachment;
+	struct cw__pc_side remote;
+	const char *why;
+	int status;
+
+	if (!local || cw__pc_remote_side(peer, slice->remote, slice->import, &remote))
+		return CW_ERR_UNSUPPORTED;
+	job->way = cw__pc_way((enum cw_op)slice->op, &local->side, &remote);
+	if (cw__pc_way_check(pc, &job->way, &why))
+		return CW_ERR_UNSUPPORTED;
+	if (rail >= CW__PC_RAIL_LINKS) {
+		job->way.link = (int)(rail - CW__PC_RAIL_LINKS);
+		if (atomic_load_explicit(&pc->links[job->way.link].down, memory_order_acquire))
+			return CW_ERR_IO;
+	}
+	job->peer = peer;
+	job->slice = slice;
+	job->local_shift = local->side.shift;
+	job->remote_shift = remote.shift;
+	job->async = rail >= CW__PC_RAIL_ASYNC;
+	atomic_store_explicit(&job->canceled, 0, memory_order_relaxed);
+	job->ending = 0;
+	job->offset = 0;
+	job->status = CW_OK;
+	job->remote = CW_REMOTE_QUIET;
+	job->pinned = 0;
+	slice->scratch[0] = (uint64_t)(uintptr_t)job;
+	status = cw__pc_lane_post(pc, job);
+	return status;
+}
+
+unsigned cw__peer_copy_post(void *transport, void *opened, unsigned rail, struct cw_slice **slices, unsigned count)
+{
+	struct cw__pc_peer *peer = opened;
+
+	(void)transport;
+	for (unsigned i = 0; i < count; i++) {
+		struct cw__pc_job *job = peer->free_jobs;
+		int status;
+
+		if (!job) {
+			peer->full |= UINT64_C(1) << rail;
+			return i;
+		}
+		peer->free_jobs = job->next;
+		peer->jobs_out++;
+		status = post_one(peer, rail, slices[i], job);
+		if (!status)
+			continue;
+		job_give(peer, job);
+		ops_of(peer)->slice_done(slices[i], status, CW_REMOTE_QUIET);
+	}
+	return count;
+}
+
+void cw__peer_copy_cancel(void *transport, void *opened, struct cw_slice *slice)
+{
+	struct cw__pc_peer *peer = opened;
+	struct cw__pc_job *job = (struct cw__pc_job *)(uintptr_t)slice->scratch[0];
+
+	(void)transport;
+	if (cw__pc_lane_cancel(job))
+		job_end(peer, job, CW_ERR_CANCELED, CW_REMOTE_QUIET);
+}
+
+static void cancel_all(struct cw__pc_peer *peer, int status)
+{
+	for (unsigned i = 0; i < peer->job_count; i++)
+		if (peer->jobs[i].lane && peer->jobs[i].slice && cw__pc_lane_cancel(&peer->jobs[i]))
+			job_end(peer, &peer->jobs[i], status, CW_REMOTE_QUIET);
+}
+
+void cw__peer_copy_peer_lost(void *transport, void *opened, int status)
+{
+	struct cw__pc_peer *peer = opened;
+
+	(void)transport;
+	cancel_all(peer, status);
+	cw__pc_imports_lost(peer, status == CW_ERR_PEER_RESTARTED);
+}
+
+/* ---------------------------------------------------------------------------------------- small copies */
+
+/* Our own region: checked as any peer's access would be, and pinned while it is touched. */
+static int begin_own(struct cw__peer_copy *pc, const struct cw_slice *slice, const struct cw_piece *piece,
+		     struct cw_grant *grant_out)
+{
+	const struct cw_claim claim = {
+		.region_id = slice->remote->id,
+		.key = slice->remote->key,
+		.address = piece->remote,
+		.length = piece->length,
+		.op = slice->op,
+		.direct = 1,
+	};
+
+	return pc->host->ops->access_begin(pc->host, &claim, grant_out);
+}
+
+/* With the devices locked and the home current. */
+static int copy_piece(const struct cw__pc_peer *peer, const struct cw_slice *slice, const struct cw__pc_way *way,
+		      const struct cw__pc_side *remote, const struct cw_piece *piece, int *result_out)
+{
+	struct cw__peer_copy *pc = peer->pc;
+	const struct cw__pc_region *local = slice->attachment;
+	uint64_t here = (uint64_t)(uintptr_t)piece->local + local->side.shift, there = piece->remote + remote->shift;
+	struct cw_grant grant;
+	int status = peer->self ? begin_own(pc, slice, piece, &grant) : CW_OK;
+
+	if (status)
+		return status;
+	*result_out = cw__pc_copy(pc, way, way->writes ? there : here, way->writes ? here : there, piece->length, NULL);
+	if (peer->self)
+		pc->host->ops->access_end(pc->host, &grant, *result_out ? 0 : piece->length);
+	return CW_OK;
+}
+
+static int copy_pieces(const struct cw__pc_peer *peer, const struct cw_slice *slice, const struct cw__pc_way *way,
+		       const struct cw__pc_side *remote, int *result_out)
+{
+	struct cw_piece pieces[CW__PC_SYNC_PIECES];
+	uint64_t offset = 0;
+	int status = CW_OK;
+
+	while (offset < slice->length && !status && !*result_out) {
+		unsigned count = ops_of(peer)->slice_pieces(slice, offset, pieces, CW__PC_SYNC_PIECES);
+
+		if (!count)
+			return CW_ERR_INTERNAL;
+		for (unsigned i = 0; i < count && !status && !*result_out; i++) {
+			status = copy_piece(peer, slice, way, remote, &pieces[i], result_out);
+			offset += pieces[i].length;
+		}
+	}
+	return status;
+}
+
+int cw__peer_copy_copy(void *transport, void *opened, struct cw_slice *slice)
+{
+	struct cw__peer_copy *pc = transport;
+	const struct cw__pc_peer *peer = opened;
+	const struct cw__gpu *gpu = pc->gpu;
+	const struct cw__pc_region *local = slice->attachment;
+	struct cw__pc_side remote;
+	struct cw__gpu_scope scope;
+	struct cw__pc_way way;
+	const char *why;
+	int status, result;
+
+	if (!local || cw__pc_remote_side(peer, slice->remote, slice->import, &remote))
+		return CW_ERR_UNSUPPORTED;
+	way = cw__pc_way((enum cw_op)slice->op, &local->side, &remote);
+	/* A device that is not to be had goes another way rather than hold up the caller. */
+	if (cw__pc_way_check(pc, &way, &why) || cw__pc_lock(gpu->vendor, way.to, way.from, LOCK_TIMEOUT))
+		return CW_ERR_UNSUPPORTED;
+	result = gpu->enter(cw__pc_home(&way), &scope);
+	status = CW_OK;
+	if (!result) {
+		status = copy_pieces(peer, slice, &way, &remote, &result);
+		gpu->leave(&scope);
+	}
+	cw__pc_unlock(gpu->vendor, way.to, way.from);
+	return result ? cw__pc_failed(pc, &way, result, "copying") : status;
+}
+
+/* -------------------------------------------------------------------------------------- open and close */
+
+static void make_jobs(struct cw__pc_peer *peer)
+{
+	unsigned count = 2 * CW__PC_JOBS + CW__PC_LINK_JOBS * peer->pc->link_count;
+
+	peer->jobs = calloc(count, sizeof(*peer->jobs));
+	peer->job_count = peer->jobs ? count : 0;
+	for (unsigned i = 0; i < peer->job_count; i++) {
+		peer->jobs[i].next = peer->free_jobs;
+		peer->free_jobs = &peer->jobs[i];
+	}
+}
+
+int cw__peer_copy_peer_open(void *transport, struct cw_peer *core, const void *description, size_t length,
+			    void **peer_out)
+{
+	struct cw__peer_copy *pc = transport;
+	struct cw__pc_peer *peer = calloc(1, sizeof(*peer));
+	struct cw__pc_offer offer;
+	const char *why = "off: not asked for yet";
+
+	if (!peer)
+		return CW_ERR_NO_MEMORY;
+	peer->pc = pc;
+	peer->core = core;
+	peer->self = !memcmp(core->instance, ops_of(peer)->instance(pc->host), sizeof(core->instance));
+	cw__list_init(&peer->imports);
+	peer->leave_timer.fire = cw__pc_leave_again;
+	peer->task.run = peer_turn;
+	make_jobs(peer);
+	if (cw__pc_offer_decode(description, length, &offer) || offer.vendor != pc->gpu->vendor)
+		why = "off: the peer's description cannot be read";
+	else if (!core->same_host)
+		why = "off: the peer is on another machine";
+	else if (!peer->jobs)
+		why = "off: out of memory";
+	else
+		peer->usable = 1;
+	atomic_store_explicit(&peer->why, why, memory_order_release);
+	pthread_mutex_lock(&pc->lock);
+	cw__list_push_back(&pc->peers, &peer->node);
+	pthread_mutex_unlock(&pc->lock);
+	*peer_out = peer;
+	if (peer->usable) {
+		cw__pc_imports_adopt(peer);
+		cw__pc_peer_wake(peer); /* links that are down */
+	}
+	return CW_OK;
+}
+
+void cw__pc_peer_free(struct cw__pc_peer *peer)
+{
+	free(peer->jobs);
+	free(peer);
+}
+
+/* Waits for what is in lanes, then takes away from them what does not end. */
+static void end_jobs(struct cw__pc_peer *peer, uint64_t until)
+{
+	const struct timespec pause = { 0, 50000 };
+
+	cancel_all(peer, CW_ERR_CLOSED);
+	while (collect(peer), peer->jobs_out && cw__now() < until)
+		nanosleep(&pause, NULL);
+	for (unsigned i = 0; i < peer->job_count; i++) {
+		struct cw__pc_job *job = &peer->jobs[i];
+		struct cw_slice *slice = job->slice;
+
+		if (!job->lane || !slice || !cw__pc_lane_abandon(job))
+			continue;
+		peer->abandoned++;
+		peer->jobs_out--;
+		ops_of(peer)->slice_done(slice, CW_ERR_TIMED_OUT, CW_REMOTE_UNKNOWN);
+	}
+	while (collect(peer), peer->jobs_out) /* these are just being handed over */
+		nanosleep(&pause, NULL);
+}
+
+void cw__peer_copy_peer_close(void *transport, void *opened)
+{
+	struct cw__peer_copy *pc = transport;
+	struct cw__pc_peer *peer = opened;
+	uint64_t until = cw__after(cw__now(), pc->grace);
+	int pending;
+
+	end_jobs(peer, until);
+	cw__pc_imports_close(peer, peer->abandoned != 0, until);
+	if (peer->abandoned)
+		pc->host->ops->log(pc->host, CW_LOG_ERROR,
+				   "%s: %u copies to or from %s do not end; what they touch must stay as it is",
+				   pc->kind.name, peer->abandoned, peer->core->name);
+	pthread_mutex_lock(&pc->lock);
+	cw__list_remove(&peer->node);
+	pthread_mutex_unlock(&pc->lock);
+	peer->closed = 1;
+	while (atomic_load_explicit(&peer->reporters, memory_order_acquire))
+		;
+	pending = atomic_load_explicit(&peer->posted, memory_order_acquire);
+	if (pending || peer->abandoned) { /* its task, or a lane, still comes back to it */
+		pthread_mutex_lock(&pc->lock);
+		cw__list_push_back(&pc->zombies, &peer->node);
+		pthread_mutex_unlock(&pc->lock);
+	} else {
+		cw__pc_peer_free(peer);
+	}
+}
