@@ -260,12 +260,22 @@ def test_a_failure_that_passes(make_world):
 
 @pytest.mark.parametrize("op", ["write", "read"])
 def test_an_old_runtime(make_world, op):
-    """Without tangMemcpyPeer_v2 and the like, everything works that does not need them."""
+    """Without the symbols that are optional, everything works that does not need them."""
+    scene = Scene(make_world(old=True), **{"transports/sunrise_link/async_memcpy_threshold": "1"})
+    for length in (MIB, 4 * MIB):  # there is no asynchronous copy between devices
+        assert set(names(copies(scene.moved(op, "device 0", "device 1", length)))) == {PEER}
+    assert set(names(copies(scene.moved(op, "device 0", "device 0", 4 * MIB)))) == {"tangMemcpyAsync"}
+    scene.near.stream(stream="mine", device=0)
+    scene.near.submit(batch="b", requests=[])
+    assert scene.near.status_of("fence", batch="b", stream="mine") == "UNSUPPORTED"
+
+
+@pytest.mark.parametrize("op", ["write", "read"])
+def test_an_old_runtime_whose_peer_copy_fails(make_world, op):
     scene = Scene(make_world(old=True, faults=fails(PEER)))
     calls = scene.moved(op, "device 0", "device 1", MIB)
-    assert (PEER, False) in steps(calls) and PEER_2 not in names(calls)
-    scene.moved(op, "host", "device 1", MIB)
-    scene.moved(op, "device 0", "device 0", MIB)
+    assert (PEER, False) in steps(calls) and not {PEER_2, VIEW} & set(names(calls))
+    assert D2D not in {call.arguments.get("kind") for call in copies(calls)}
 
 
 # --------------------------------------------------------------------------------------- locks, streams
