@@ -142,6 +142,10 @@ static void draw_legend(const struct topology *topology, double left, double y, 
 {
 	double x = left;
 	int seen[NODES_MAX + 1] = { 0 };
+	/* Where labels have no room for words. */
+	const char *explanation = topology->pair_count && !strstr(topology->pairs[0].label, "port")
+					  ? "2p \xc2\xb7 50 = 2 ports, 50 GB/s together, one way"
+					  : "links, and what they carry together, one way";
 
 	for (unsigned i = 0; i < topology->node_count; i++) {
 		int node = topology->nodes[i].device.numa_node;
@@ -160,7 +164,7 @@ static void draw_legend(const struct topology *topology, double left, double y, 
 	y += 24;
 	fprintf(out, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" class=\"up\" stroke-width=\"2.8\"/>\n",
 		left, y + 7, left + 30, y + 7);
-	text_at(out, left + 38, y + 11, "class=\"legend\"", "2p \xc2\xb7 50 = 2 ports, 50 GB/s together, one way");
+	text_at(out, left + 38, y + 11, "class=\"legend\"", explanation);
 	fprintf(out, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" class=\"down\"/>\n", left + 370, y + 7,
 		left + 400, y + 7);
 	text_at(out, left + 408, y + 11, "class=\"legend\"", "link that is down");
