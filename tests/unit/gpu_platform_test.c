@@ -459,6 +459,43 @@ static int fence(void)
 	return 0;
 }
 
+/* A fence holds the default stream, which waits for all others and all others for it: copies of ours go on. */
+static int copies_beside_a_fence(void)
+{
+	void *platform = open_platform();
+	const struct cw__gpu *gpu = gpu_load();
+	struct cw_device_sync sync = { .location = "sunrise:0", .kind = CW_DEVICE_STREAM };
+	struct cw_allocation memory[3];
+	struct cw__gpu_scope scope;
+	char out[1000], back[1000];
+
+	CHECK(platform);
+	sem_init(&gate, 0, 0);
+	sem_init(&passed, 0, 0);
+	for (unsigned i = 0; i < 3; i++)
+		CHECK(!allocate(platform, i == 2 ? "sunrise:1" : "sunrise:0", SIZE, &memory[i]));
+	CHECK(!ops->fence(platform, &sync, block, NULL));
+	memset(out, 7, sizeof(out));
+	CHECK(!gpu->enter(0, &scope));
+	CHECK(!gpu->copy(memory[0].address, out, sizeof(out), CW__GPU_H2D));
+	CHECK(!gpu->copy(memory[1].address, memory[0].address, sizeof(out), CW__GPU_D2D));
+	CHECK(!gpu->peer_copy(memory[2].address, 1, memory[1].address, 0, sizeof(out)));
+	CHECK(!gpu->peer_copy_2(memory[2].address, 1, memory[1].address, 0, sizeof(out)));
+	CHECK(!gpu->copy(back, memory[1].address, sizeof(back), CW__GPU_D2H));
+	gpu->leave(&scope);
+	CHECK(!memcmp(out, back, sizeof(out)));
+	CHECK(!ops->copy_out(platform, 1, back, memory[2].address, sizeof(back)));
+	CHECK(!memcmp(out, back, sizeof(out)));
+	sem_post(&gate);
+	APPLICATION(gpu, SetDevice);
+	APPLICATION(gpu, DeviceSynchronize);
+	CHECK(!app_SetDevice(0) && !app_DeviceSynchronize());
+	for (unsigned i = 0; i < 3; i++)
+		ops->release(platform, &memory[i]);
+	ops->close(platform);
+	return 0;
+}
+
 /* Many watches on two streams: each ends once, those of the open stream while the other one is blocked. */
 static int many_watches(void)
 {
@@ -546,6 +583,7 @@ static const struct gpu_case {
 	{ "watch refuses", watch_refuses, "" },
 	{ "close while watching", close_while_watching, "" },
 	{ "fence", fence, "" },
+	{ "copies beside a fence", copies_beside_a_fence, "" },
 	{ "many watches", many_watches, "" },
 	{ "in an engine", in_an_engine, "" },
 };
