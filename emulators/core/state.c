@@ -313,11 +313,11 @@ int cw__emu_link_between(int device, int peer, int *end_out)
 	return found;
 }
 
-int cw__emu_may_access(int device, int peer)
+int cw__emu_can_access(int device, int peer)
 {
-	const struct cw__world_device *from = cw__emu_device(device), *to = cw__emu_device(peer);
+	const struct cw__world_device *from = cw__emu_device(device);
 
-	return from && to && from != to && (from->access >> cw__emu.visible[peer] & 1);
+	return from && cw__emu_device(peer) && device != peer && from->access >> cw__emu.visible[peer] & 1;
 }
 
 int cw__emu_peer_access(int peer, int on)
@@ -326,7 +326,7 @@ int cw__emu_peer_access(int peer, int on)
 
 	if (!cw__emu_device(peer) || peer == cw__emu_thread.device)
 		return CW__EMU_BAD_DEVICE;
-	if (!cw__emu_may_access(cw__emu_thread.device, peer))
+	if (!cw__emu_can_access(cw__emu_thread.device, peer))
 		return CW__EMU_UNLINKED;
 	bit = 1ULL << cw__emu.visible[peer];
 	if (on) {

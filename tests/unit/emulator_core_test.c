@@ -4,6 +4,7 @@
  * what processes of a world share, traces, options, many threads.
  */
 #include "emulator_child.h"
+#include "support/sanitizers.h"
 
 #include <dirent.h>
 #include <pthread.h>
@@ -11,7 +12,7 @@
 #include <time.h>
 
 #define MIB (1U << 20)
-#define LINK_SPEED 400000000ULL
+#define LINK_SPEED 40000000ULL
 
 static double seconds(void)
 {
@@ -189,17 +190,18 @@ static void late_producer(void)
 		OK(tangMemset(a, 0, 64));
 		OK(tangMemcpyAsync(a, ones, 64, 1, producer));
 		OK(tangEventRecord(written, producer));
-		if (i % 2)
+		/* The thread sanitizer sees who has not waited, and is right. */
+		if (i % 2 || THREAD_SANITIZED)
 			OK(tangStreamWaitEvent(consumer, written, 0));
 		OK(tangMemcpyAsync(c, a, 63, 3, consumer)); /* not of the rule */
 		OK(tangStreamSynchronize(consumer));
-		if (i % 2)
+		if (i % 2 || THREAD_SANITIZED)
 			CHECK(byte_at(c) == 1);
 		else
 			wrong += byte_at(c) == 0;
 		OK(tangStreamSynchronize(producer));
 	}
-	CHECK(wrong > 0);
+	CHECK(wrong > 0 || THREAD_SANITIZED);
 }
 
 static void hanging(void)
@@ -263,7 +265,7 @@ static double through_ports(unsigned char *to, unsigned char *from, size_t size,
 
 static void timing(void)
 {
-	const size_t size = 12 * MIB;
+	const size_t size = 4 * MIB;
 	unsigned char *a = device_memory(0, size), *b = device_memory(1, size);
 	double one, four, start;
 
