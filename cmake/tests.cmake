@@ -75,7 +75,7 @@ foreach(source ${tests})
 		get_property(fakes GLOBAL PROPERTY causeway_fakes)
 		add_dependencies(${name} ${fakes})
 		if(TARGET causeway_emulator)
-			add_dependencies(${name} emulator_tang emulator_ptml emulator_tang_old emulator_tang_broken)
+			add_dependencies(${name} emulator_tang emulator_ptml emulator_tang_old emulator_tang_broken emulator_cuda)
 		endif()
 		target_compile_definitions(${name} PRIVATE "FAKES=\"${PROJECT_BINARY_DIR}/tests/fake\""
 			"EMULATORS=\"${PROJECT_BINARY_DIR}/emulators\"")

@@ -23,7 +23,14 @@ static void log_nothing(struct cw_host *host, enum cw_log_level level, const cha
 	(void)format;
 }
 
-static const struct cw_host_ops host_ops = { .abi = CW_PLUGIN_ABI, .log = log_nothing };
+static const char *no_setting(struct cw_host *host, const char *key)
+{
+	(void)host;
+	(void)key;
+	return NULL;
+}
+
+static const struct cw_host_ops host_ops = { .abi = CW_PLUGIN_ABI, .log = log_nothing, .setting = no_setting };
 static struct cw_host host = { &host_ops, &host };
 
 /* The platform, with device 1 current in this thread. */
@@ -593,7 +600,7 @@ static void run_case(void **state)
 {
 	const struct gpu_case *one = *state;
 
-	gpu_run(one->test, one->options);
+	gpu_run(one->test, gpu_load, one->options);
 }
 
 int main(void)

@@ -275,7 +275,7 @@ static void run_case(void **state)
 {
 	const struct gpu_case *one = *state;
 
-	gpu_run(one->test, one->options);
+	gpu_run(one->test, gpu_load, one->options);
 }
 
 int main(void)
