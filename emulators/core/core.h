@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The emulated devices of this process, as a vendor's face (emulators/tang, emulators/ptml, emulators/cuda) sees them. A
- * face is thin: it has the vendor's names and numbers, begins and ends each call here, and calls one function below.
+ * The emulated devices of this process, as a vendor's face (emulators/tang, emulators/ptml, emulators/cuda) sees them.
+ * A face is thin: it has the vendor's names and numbers, begins and ends each call here, and calls one function below.
  *
  * Device numbers are those of the application: indices among its visible devices. Results are 0, one of enum
  * cw__emu_status, which the face's table turns into the vendor's number, or a vendor's own number (positive), which a
- * fault rule asked for. Everything may be called from any thread. One libcauseway_emulator.so per process holds the state,
- * so that all faces agree. docs/emulators.md is the user's side.
+ * fault rule asked for. Everything may be called from any thread. One libcauseway_emulator.so per process holds the
+ * state, so that all faces agree. docs/emulators.md is the user's side.
  */
 #ifndef CW_EMULATORS_CORE_H
 #define CW_EMULATORS_CORE_H
@@ -80,13 +80,13 @@ struct cw__emu_symbol {
 /* One vendor's library. Static; filled in by it, but for what is below the line. */
 struct cw__emu_face {
 	const char *name;
-	uint32_t vendor;        /* enum cw__world_vendor */
-	const int *codes;       /* vendor's numbers, by -status */
+	uint32_t vendor;  /* enum cw__world_vendor */
+	const int *codes; /* vendor's numbers, by -status */
 	struct cw__emu_symbol *symbols;
 	unsigned symbol_count;
 	/* ---- */
 	_Atomic int ready;
-	int broken; /* vendor's number that every call gives, because this process has no world */
+	int broken; /* vendor's number that every call gives: no world here, or none with devices of this vendor */
 	struct cw__emu_face *next;
 };
 
@@ -107,7 +107,8 @@ struct cw__emu_call {
 	} arguments[CW__EMU_ARGUMENTS];
 };
 
-/* Counts the call, applies fault rules and the checks that hold for all calls. Anything but 0 is the result: go to end. */
+/* Counts the call, applies fault rules and the checks that hold for all calls. Anything but 0 is the result: go to end.
+ */
 int cw__emu_begin(struct cw__emu_call *call);
 /* Turns the status into the vendor's number, remembers it for the thread, writes the trace. */
 int cw__emu_end(struct cw__emu_call *call, int status);
@@ -117,22 +118,22 @@ int cw__emu_last_error(int forget);
 /* The world, or NULL. For what only describes it. */
 struct cw__world *cw__emu_world(void);
 /* The options that faces need. */
-int cw__emu_option_mapped_host(void);  /* mapped host memory works */
+int cw__emu_option_mapped_host(void); /* mapped host memory works */
 int cw__emu_option_host_register(void);
-int cw__emu_option_init_again(void);   /* the second init is an error */
+int cw__emu_option_init_again(void); /* the second init is an error */
 
 /* Calls so far of a symbol, or one of the gauges of report.c, by name; 0 for an unknown name. */
 uint64_t causeway_emulator_count(const char *name);
 
 /* Devices. */
-int cw__emu_device_count(const struct cw__emu_face *face, int *count_out);
+int cw__emu_device_count(void);
 int cw__emu_device_set(int device);
 int cw__emu_device_get(void);
 /* The device of the world behind an index of the application; NULL when there is none. */
 struct cw__world_device *cw__emu_device(int device);
 /* Its index among the visible ones, -1 when it is not visible. */
 int cw__emu_device_index(const struct cw__world_device *device);
-int cw__emu_device_wait(void); /* for all work on the current device */
+int cw__emu_device_wait(void);            /* for all work on the current device */
 int cw__emu_linked(int device, int peer); /* 1 when a link, up or down, is between them */
 int cw__emu_peer_access(int peer, int on);
 int cw__emu_memory_info(size_t *free_out, size_t *total_out);
@@ -172,10 +173,11 @@ struct cw__emu_order { /* a copy as the application wants it */
 	void *to;
 	const void *from;
 	size_t size;
-	int kind;                  /* enum cw__emu_kind */
-	int peer;                  /* 1: between to_device and from_device, whatever the current one is */
+	int kind; /* enum cw__emu_kind */
+	int peer; /* 1: between to_device and from_device, whatever the current one is */
 	int to_device, from_device;
-	int fill, value;           /* 1: every byte of `to` becomes value */
+	int staged;      /* a peer copy that needs no link */
+	int fill, value; /* 1: every byte of `to` becomes value */
 	int later;
 	struct cw__emu_stream *stream;
 };
