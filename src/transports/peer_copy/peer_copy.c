@@ -13,7 +13,7 @@
 #define COST_HOST 2000
 #define SPEED 10e9 /* until it is measured */
 #define SLICE (32u * 1024 * 1024)
-#define LINK_SLICE (2u * 1024 * 1024)
+#define LINK_SLICE (1024u * 1024)
 #define PIECES 4096u
 
 /* -------------------------------------------------------------------------------------- open and close */
