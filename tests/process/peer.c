@@ -587,7 +587,6 @@ static const struct command {
 	{ "stats", do_stats },
 	{ "storm", do_storm },
 	{ "stream", do_stream },
-	{ "stream_copy", do_stream_copy },
 	{ "stream_fill", do_stream_fill },
 	{ "stream_wait", do_stream_wait },
 	{ "submit", do_submit },

@@ -105,7 +105,6 @@ int do_device(struct json_object *in, struct json_object *out);
 int do_set_device(struct json_object *in, struct json_object *out);
 int do_stream(struct json_object *in, struct json_object *out);
 int do_stream_fill(struct json_object *in, struct json_object *out);
-int do_stream_copy(struct json_object *in, struct json_object *out);
 int do_stream_wait(struct json_object *in, struct json_object *out);
 int do_event(struct json_object *in, struct json_object *out);
 int do_fence(struct json_object *in, struct json_object *out);

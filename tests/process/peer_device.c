@@ -26,7 +26,6 @@ static const struct {
 	{ "tangFreeHost", &tang.host_release },
 	{ "tangMemcpy", &tang.copy },
 	{ "tangMemcpyAsync", &tang.copy_async },
-	{ "tangMemcpyPeerAsync", &tang.peer_copy_async },
 	{ "tangMemsetAsync", &tang.set_async },
 	{ "tangStreamCreateWithFlags", &tang.stream_create },
 	{ "tangStreamSynchronize", &tang.stream_synchronize },
@@ -334,32 +333,6 @@ int do_stream_fill(struct json_object *in, struct json_object *out)
 		status = done(tang.copy_async(memory->address + offset, source, length, KIND_H2D, stream->handle),
 			      "tangMemcpyAsync");
 	}
-	leave(before);
-	return status;
-}
-
-/* Copies "length" bytes of the memory "from" to the start of "memory" when the stream comes to it. */
-int do_stream_copy(struct json_object *in, struct json_object *out)
-{
-	const struct place *stream = place_of(streams, text_of(in, "stream"));
-	const struct memory *to = memory_of(in), *from = memory_named(text_of(in, "from"));
-	uint64_t length;
-	int before, status;
-
-	(void)out;
-	if (!stream || !to || !from || to->device < 0 || from->device != stream->device)
-		return refuse("no such stream, or the memory is not of its device");
-	length = number_of(in, "length", from->length);
-	if (length > to->length || length > from->length)
-		return refuse("no such range");
-	before = enter(stream->device);
-	if (to->device == from->device)
-		status = done(tang.copy_async(to->address, from->address, length, KIND_D2D, stream->handle),
-			      "tangMemcpyAsync");
-	else
-		status = done(tang.peer_copy_async(to->address, to->device, from->address, from->device, length,
-						   stream->handle),
-			      "tangMemcpyPeerAsync");
 	leave(before);
 	return status;
 }

@@ -25,7 +25,6 @@ extern struct device_calls {
 	int (*host_release)(void *address);
 	int (*copy)(void *to, const void *from, size_t size, int kind);
 	int (*copy_async)(void *to, const void *from, size_t size, int kind, void *stream);
-	int (*peer_copy_async)(void *to, int to_device, const void *from, int from_device, size_t size, void *stream);
 	int (*set_async)(void *address, int value, size_t size, void *stream);
 	int (*stream_create)(void **stream, unsigned flags);
 	int (*stream_synchronize)(void *stream);

@@ -107,6 +107,28 @@ def test_a_notification_is_behind_its_data(build_dir, tmp_path, settings):
         world.dispose()
 
 
+def test_several_prerequisites(scene):
+    """A batch waits for a stream of one device and an event of another; each alone would be too early."""
+    near = scene.near
+    make(near, "other", "device 1", 64)
+    near.stream(stream="second", device=1)
+    for turn in range(1, 200):
+        near.stream_fill(stream="producer", memory="ring", byte=turn)
+        near.stream_fill(stream="second", memory="other", byte=turn)
+        near.event(event="e", stream="second")
+        request = {"op": "write", "segment": "s", "length": 64}
+        completed(
+            near.batch(
+                [
+                    {**request, "memory": "ring", "remote": scene.remote},
+                    {**request, "memory": "other", "remote": scene.remote + 64},
+                ],
+                after=[{"stream": "producer"}, {"event": "e"}],
+            )
+        )
+        assert_content(scene.far, "m", byte=turn, length=128)
+
+
 def test_a_fence_ends_with_a_batch_that_failed(scene):
     """The consumer goes on however the batch ended; a batch that never ran does not block the stream for ever."""
     near = scene.near

@@ -143,7 +143,7 @@ def test_the_threshold_is_off_by_default(make_world):
     scene = Scene(make_world())
     calls = scene.moved("write", "device 0", "device 1", LENGTH)
     assert set(names(copies(calls))) == {"tangMemcpyPeer"}
-    assert not {"tangEventRecord", "tangEventQuery"} & set(names(calls))
+    assert "tangEventQuery" not in names(calls)
 
 
 def test_the_owner_of_the_memory_does_nothing(make_world):
@@ -225,14 +225,14 @@ def test_the_ladder(make_world, broken, op):
 
 
 def test_the_other_end_of_the_link(make_world):
-    """Only the reverse port is left: the destination's address as the source sees it fails, the other one works."""
-    world = make_world(faults=fails(PEER, PEER_2) + f"{VIEW} device=0 fail 1\n")
-    scene = Scene(world)
+    """Device 0 does not tell its ports: from 0 to 1 the copy is made from where device 1 sees the source."""
+    scene = Scene(make_world(faults=fails(PEER, PEER_2) + "ptmlPtlinkPhytopoDetect device=0 fail 9\n"))
     for op in ("write", "read"):
         calls = scene.moved(op, "device 0", "device 1", MIB)
         views = [call for call in calls if call.symbol == VIEW]
-        assert {(call.arguments["source_device"], call.ok) for call in views} >= {(0, False), (1, True)}, views
-        assert steps(calls)[-1] == ("tangMemcpy", True)
+        assert {(call.arguments["source_device"], call.ok) for call in views} == {(1, True)}, views
+        moves = [call for call in copies(calls) if call.symbol == "tangMemcpy"]
+        assert moves and {(call.device, call.arguments["kind"], call.ok) for call in moves} == {(1, D2D, True)}, moves
 
 
 def test_another_transport_is_the_last_resort(make_world):
@@ -260,12 +260,22 @@ def test_a_failure_that_passes(make_world):
 
 @pytest.mark.parametrize("op", ["write", "read"])
 def test_an_old_runtime(make_world, op):
-    """Without tangMemcpyPeer_v2 and the like, everything works that does not need them."""
+    """Without the symbols that are optional, everything works that does not need them."""
+    scene = Scene(make_world(old=True), **{"transports/sunrise_link/async_memcpy_threshold": "1"})
+    for length in (MIB, 4 * MIB):  # there is no asynchronous copy between devices
+        assert set(names(copies(scene.moved(op, "device 0", "device 1", length)))) == {PEER}
+    assert set(names(copies(scene.moved(op, "device 0", "device 0", 4 * MIB)))) == {"tangMemcpyAsync"}
+    scene.near.stream(stream="mine", device=0)
+    scene.near.submit(batch="b", requests=[])
+    assert scene.near.status_of("fence", batch="b", stream="mine") == "UNSUPPORTED"
+
+
+@pytest.mark.parametrize("op", ["write", "read"])
+def test_an_old_runtime_whose_peer_copy_fails(make_world, op):
     scene = Scene(make_world(old=True, faults=fails(PEER)))
     calls = scene.moved(op, "device 0", "device 1", MIB)
-    assert (PEER, False) in steps(calls) and PEER_2 not in names(calls)
-    scene.moved(op, "host", "device 1", MIB)
-    scene.moved(op, "device 0", "device 0", MIB)
+    assert (PEER, False) in steps(calls) and not {PEER_2, VIEW} & set(names(calls))
+    assert D2D not in {call.arguments.get("kind") for call in copies(calls)}
 
 
 # --------------------------------------------------------------------------------------- locks, streams

@@ -15,6 +15,22 @@ static const struct cw_host_ops *ops_of(const struct cw__pc_peer *peer)
 	return peer->pc->host->ops;
 }
 
+/* A region of our own that we do not know is none of ours, or it is gone: that is found out, and said, by access_begin().
+ */
+static int gone_side(const struct cw__pc_peer *peer, const struct cw_remote_view *remote, struct cw__pc_side *side_out)
+{
+	const struct cw_region_view *view = ops_of(peer)->region_get(peer->pc->host, remote->id, remote->key);
+
+	if (view) {
+		ops_of(peer)->region_put(peer->pc->host, view);
+		return CW_ERR_UNSUPPORTED;
+	}
+	if (!cw__pc_is_end(peer->pc, remote->device))
+		return CW_ERR_UNSUPPORTED;
+	*side_out = (struct cw__pc_side){ .device = remote->kind == CW_MEMORY_HOST ? -1 : remote->device };
+	return CW_OK;
+}
+
 int cw__pc_remote_side(const struct cw__pc_peer *peer, const struct cw_remote_view *remote,
 		       const struct cw__pc_import *import, struct cw__pc_side *side_out)
 {
@@ -31,7 +47,7 @@ int cw__pc_remote_side(const struct cw__pc_peer *peer, const struct cw_remote_vi
 	if (region)
 		*side_out = region->side;
 	pthread_mutex_unlock(&pc->lock);
-	return region ? CW_OK : CW_ERR_UNSUPPORTED;
+	return region ? CW_OK : gone_side(peer, remote, side_out);
 }
 
 /* --------------------------------------------------------------------------------------- from the lanes */
