@@ -319,13 +319,20 @@ int cw__emu_linked(int device, int peer)
 	       cw__emu_link_between(cw__emu.visible[device], cw__emu.visible[peer], &end) != -2;
 }
 
+int cw__emu_can_access(int device, int peer)
+{
+	const struct cw__world_device *from = cw__emu_device(device);
+
+	return from && cw__emu_device(peer) && device != peer && from->access >> cw__emu.visible[peer] & 1;
+}
+
 int cw__emu_peer_access(int peer, int on)
 {
 	uint64_t bit, before;
 
 	if (!cw__emu_device(peer) || peer == cw__emu_thread.device)
 		return CW__EMU_BAD_DEVICE;
-	if (!cw__emu_linked(cw__emu_thread.device, peer))
+	if (!cw__emu_can_access(cw__emu_thread.device, peer))
 		return CW__EMU_UNLINKED;
 	bit = 1ULL << cw__emu.visible[peer];
 	if (on) {
