@@ -164,8 +164,11 @@ unsigned cw__world_sweep(struct cw__world *world)
 			left++;
 			continue;
 		}
-		/* First the time, so that whoever takes the seat next is not measured by that of the dead. If it was
-		 * taken by now, its process is only known by its number afterwards. */
+		/* All of it before the seat is free, so that whoever takes it next is not measured by what the dead
+		 * left. Should somebody have swept it and another one taken it just now, that one's bytes are counted
+		 * short and its process is known by its number alone. */
+		for (unsigned device = 0; device < CW__WORLD_DEVICES; device++)
+			atomic_store_explicit(&seat->used[device], 0, memory_order_relaxed);
 		atomic_store_explicit(&seat->start, 0, memory_order_release);
 		atomic_compare_exchange_strong_explicit(&seat->pid, &pid, 0, memory_order_acq_rel,
 							memory_order_acquire);
