@@ -118,10 +118,10 @@ int cw__cuda_end(struct cw__cuda_call *call, int status)
 int cuInit(unsigned flags)
 {
 	struct cw__cuda_call call;
-	int count, status = cw__cuda_begin(&call, CW__CUDA_cuInit);
+	int status = cw__cuda_begin(&call, CW__CUDA_cuInit);
 
 	if (!status)
-		status = flags ? CW__EMU_BAD_VALUE : cw__emu_device_count(&face, &count);
+		status = flags ? CW__EMU_BAD_VALUE : CW__EMU_OK;
 	if (!status)
 		atomic_store_explicit(&initialized, 1, memory_order_release);
 	return cw__cuda_end(&call, status);
@@ -146,8 +146,10 @@ int cuDeviceGetCount(int *count_out)
 	struct cw__cuda_call call;
 	int status = cw__cuda_begin(&call, CW__CUDA_cuDeviceGetCount);
 
+	if (!status && !count_out)
+		status = CW__EMU_BAD_VALUE;
 	if (!status)
-		status = count_out ? cw__emu_device_count(&face, count_out) : CW__EMU_BAD_VALUE;
+		*count_out = cw__emu_device_count();
 	return cw__cuda_end(&call, status);
 }
 

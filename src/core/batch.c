@@ -170,6 +170,7 @@ static void finish(struct cw_batch *batch)
 	if (before == CW__BATCH_UNTOLD)
 		batch->published = CW__BATCH_TELLING;
 	batch->quiet_owed = before == CW__BATCH_TELLING;
+	batch->finished = 1;
 	batch->local_quiet = 1;
 	pthread_mutex_unlock(&batch->lock);
 	if (before == CW__BATCH_UNTOLD)

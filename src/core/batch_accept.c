@@ -279,6 +279,7 @@ static void reset(struct cw_batch *batch, const struct cw_batch_options *options
 	batch->local_quiet = 1;
 	batch->published = CW__BATCH_UNTOLD;
 	batch->quiet_owed = 0;
+	batch->finished = 0;
 	batch->text[0] = 0;
 	batch->submitted = cw__now();
 }
@@ -357,5 +358,9 @@ void cw__batches_close(struct cw_engine *engine)
 		sendings_free(batch);
 		cw__fences_release(&batch->fences); /* of one that could not be ended */
 		batch->engine = NULL;
+		if (!batch->finished) { /* nobody will come back to it */
+			cw__timer_stop(batch->loop, &batch->timer);
+			cw__batch_put(batch);
+		}
 	}
 }

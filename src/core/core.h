@@ -482,6 +482,7 @@ struct cw_batch {
 	int local_quiet;
 	enum { CW__BATCH_UNTOLD = 0, CW__BATCH_TELLING = 1, CW__BATCH_TOLD = 2 } published;
 	int quiet_owed; /* it became quiet while its end was being told */
+	int finished;   /* the engine has given its reference back, or will in a moment */
 	char text[200];
 };
 #define CW__BATCH_STATE 0xffu

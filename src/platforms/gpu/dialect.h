@@ -41,7 +41,6 @@
 	X(1, EventQuery)                                                                                               \
 	X(1, EventSynchronize)                                                                                         \
 	X(1, EventDestroy)                                                                                             \
-	X(0, StreamQuery)                                                                                              \
 	X(0, HostGetDevicePointer)                                                                                     \
 	X(0, MemGetAddressRange)                                                                                       \
 	X(0, MemsetAsync)                                                                                              \

@@ -61,7 +61,7 @@ struct cw__gpu_row {
 	int memory_host, memory_device;
 	struct cw__gpu_attributes attributes;
 	int attributes_by_device; /* quirk: the current device must be the owner for a pointer to be known */
-	int copies_return_early;  /* quirk: nobody says that a blocking copy to a device has ended when it returns */
+	int copies_return_early;  /* quirk: a blocking copy to a device may only be in the default stream at return */
 };
 
 extern const struct cw__gpu_row cw__gpu_rows[CW__GPU_VENDORS];

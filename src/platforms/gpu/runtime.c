@@ -6,6 +6,7 @@
  * The application must not find errors of ours: after each call that failed the thread's last error is cleared.
  */
 #include <platforms/gpu/runtime.h>
+#include <platforms/gpu/track.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -128,35 +129,34 @@ int cw__runtime_host_release(struct cw__gpu_library *library, void *address)
 	return cw__runtime_settle(library, library->runtime.FreeHost(address));
 }
 
-/* Waits until what blocking copies put into the default stream is done. */
-static int drain_default(struct cw__gpu_library *library)
+/* Nobody says that a blocking copy has arrived on a device when the call returns: on other runtimes of this kind it may
+ * only be in the default stream. An event behind it tells. */
+static int arrived(struct cw__gpu_library *library, int result)
 {
-	struct cw__tang_event *event;
-	int result = CW__GPU_NOT_READY;
+	struct cw__gpu_track *track;
+	int device = 0;
 
-	if (library->runtime.StreamQuery)
-		result = cw__runtime_settle(library, library->runtime.StreamQuery(NULL));
-	if (result != CW__GPU_NOT_READY)
-		return result;
-	result = cw__runtime_settle(library, library->runtime.EventCreateWithFlags(&event, library->row->event_flags));
+	if (result || !library->row->copies_return_early)
+		return cw__runtime_settle(library, result);
+	result = cw__runtime_settle(library, library->runtime.GetDevice(&device));
+	if (!result)
+		result = cw__gpu_track_take(&library->gpu, device, &track);
 	if (result)
 		return result;
-	result = library->runtime.EventRecord(event, NULL);
+	result = library->runtime.EventRecord(track->event, NULL);
 	if (!result)
-		result = library->runtime.EventSynchronize(event);
-	result = cw__runtime_settle(library, result);
-	cw__runtime_settle(library, library->runtime.EventDestroy(event));
-	return result;
+		result = library->runtime.EventSynchronize(track->event);
+	cw__gpu_track_give(track, result);
+	return cw__runtime_settle(library, result);
 }
 
 int cw__runtime_copy(struct cw__gpu_library *library, void *to, const void *from, size_t size,
 		     enum cw__gpu_copy_kind kind)
 {
-	int result = cw__runtime_settle(library, library->runtime.Memcpy(to, from, size, library->row->kinds[kind]));
+	int result = library->runtime.Memcpy(to, from, size, library->row->kinds[kind]);
 
-	if (result || !library->row->copies_return_early || kind == CW__GPU_H2H || kind == CW__GPU_D2H)
-		return result;
-	return drain_default(library);
+	return kind == CW__GPU_H2D || kind == CW__GPU_D2D ? arrived(library, result)
+							  : cw__runtime_settle(library, result);
 }
 
 int cw__runtime_copy_async(struct cw__gpu_library *library, void *to, const void *from, size_t size,
@@ -174,18 +174,13 @@ int cw__runtime_fill_async(struct cw__gpu_library *library, void *address, int b
 int cw__runtime_peer_copy(struct cw__gpu_library *library, void *to, int to_device, const void *from, int from_device,
 			  size_t size)
 {
-	int result = cw__runtime_settle(library, library->runtime.MemcpyPeer(to, to_device, from, from_device, size));
-
-	return result || !library->row->copies_return_early ? result : drain_default(library);
+	return arrived(library, library->runtime.MemcpyPeer(to, to_device, from, from_device, size));
 }
 
 int cw__runtime_peer_copy_2(struct cw__gpu_library *library, void *to, int to_device, const void *from, int from_device,
 			    size_t size)
 {
-	int result =
-		cw__runtime_settle(library, library->runtime.MemcpyPeer_v2(to, to_device, from, from_device, size));
-
-	return result || !library->row->copies_return_early ? result : drain_default(library);
+	return arrived(library, library->runtime.MemcpyPeer_v2(to, to_device, from, from_device, size));
 }
 
 int cw__runtime_peer_copy_async(struct cw__gpu_library *library, void *to, int to_device, const void *from,

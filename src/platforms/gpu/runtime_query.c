@@ -77,11 +77,14 @@ static uint64_t find_base(const struct probe *probe, uint64_t address)
 	return inside;
 }
 
-/* The first address above it that is not part of the allocation. */
-static uint64_t find_end(const struct probe *probe, uint64_t address)
+/* How long the allocation that starts at base is. 0 = not known, because addresses inside it have no handle, or one of
+ * their own. */
+static uint64_t find_length(const struct probe *probe, uint64_t base)
 {
-	uint64_t inside = address, outside = UINT64_MAX;
+	uint64_t inside = base + 1, outside = UINT64_MAX;
 
+	if (!is_same(probe, inside))
+		return 0;
 	for (uint64_t step = STEP; step < UINT64_MAX - inside; step *= 2) {
 		if (!is_same(probe, inside + step)) {
 			outside = inside + step;
@@ -97,7 +100,7 @@ static uint64_t find_end(const struct probe *probe, uint64_t address)
 		else
 			outside = middle;
 	}
-	return outside;
+	return outside - base;
 }
 
 /* By the runtime's own call. 0 when it has none, or its answer makes no sense. */
@@ -134,7 +137,7 @@ static void find_range(struct cw__gpu_library *library, uint64_t address, const 
 		return;
 	if (memory->allocation_base == address)
 		memory->allocation_base = find_base(&probe, address);
-	memory->allocation_length = find_end(&probe, address) - memory->allocation_base;
+	memory->allocation_length = find_length(&probe, memory->allocation_base);
 }
 
 /* Where devices see pinned host memory; NULL when the runtime says so of none. */
