@@ -65,7 +65,7 @@ foreach(source ${tests})
 	# Loops and tables over enumerations; clang counts int to enum as a change of sign, gcc does not.
 	target_compile_options(${name} PRIVATE -Wno-sign-conversion)
 	if(${name} MATCHES "^emulator_")
-		target_link_libraries(${name} PRIVATE emulator_tang emulator_ptml causeway_emulator)
+		target_link_libraries(${name} PRIVATE emulator_tang emulator_ptml causeway_emulator causeway_emulator_core)
 		target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}/emulators")
 	endif()
 	add_test(NAME ${name} COMMAND ${name})
