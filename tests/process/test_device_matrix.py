@@ -179,8 +179,6 @@ def expected(way, local, remote):
     here, there = local.startswith("device"), remote.startswith("device")
     if way in ("tcp", "shm"):
         return ("tcp" if way == "tcp" else None), here or there
-    if way == "inside" and not here and not there and "mapped" in (local, remote):
-        return None, False  # mapped memory may count as the device's
     if way == "inside":
         return ("sunrise_link", False) if here or there else ("local", False)
     if there:
