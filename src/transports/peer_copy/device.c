@@ -8,9 +8,10 @@
 #include <time.h>
 #include <transports/peer_copy/inside.h>
 
-#define HELD_LONG CW__SECOND
-#define TRY_AGAIN_NS 20000        /* between two tries for a lock, when there is a limit */
-#define DEAF_NS (10 * CW__SECOND) /* how long a refused way is not tried again */
+#define HELD_LONG CW__SECOND           /* by one call: small copies go to a lane */
+#define HELD_TOO_LONG (5 * CW__SECOND) /* nothing new is given to the device */
+#define TRY_AGAIN_NS 20000             /* between two tries for a lock, when there is a limit */
+#define DEAF_NS (10 * CW__SECOND)      /* how long a refused way is not tried again */
 
 int cw__pc_thread(pthread_t *thread_out, void *(*main)(void *arg), void *arg)
 {
@@ -94,18 +95,18 @@ void cw__pc_unlock(uint32_t vendor, int to, int from)
 		unlock_one(vendor, from);
 }
 
-static int is_held(uint32_t vendor, int device, uint64_t now)
+static int is_held(uint32_t vendor, int device, uint64_t now, uint64_t limit)
 {
 	uint64_t since = device < 0 ? 0 : atomic_load_explicit(&devices[vendor][device].since, memory_order_relaxed);
 
-	return since && now > since && now - since > HELD_LONG;
+	return since && now > since && now - since > limit;
 }
 
 int cw__pc_is_held(uint32_t vendor, int to, int from)
 {
 	uint64_t now = cw__now();
 
-	return is_held(vendor, to, now) || is_held(vendor, from, now);
+	return is_held(vendor, to, now, HELD_LONG) || is_held(vendor, from, now, HELD_LONG);
 }
 
 int cw__pc_is_wanted(uint32_t vendor, int to, int from)
@@ -206,21 +207,24 @@ int cw__pc_failed(struct cw__peer_copy *pc, const struct cw__pc_way *way, int re
 	return CW_ERR_IO;
 }
 
-static const char *device_fault(const struct cw__pc_device *device)
+static const char *device_fault(const struct cw__peer_copy *pc, int device)
 {
-	if (atomic_load_explicit(&device->lost, memory_order_relaxed))
+	if (device < 0)
+		return NULL;
+	if (atomic_load_explicit(&pc->devices[device].lost, memory_order_relaxed))
 		return "off: the device is lost";
-	if (atomic_load_explicit(&device->stuck, memory_order_relaxed))
-		return "off: an earlier copy on the device has not ended";
+	if (atomic_load_explicit(&pc->devices[device].stuck, memory_order_relaxed) ||
+	    is_held(pc->gpu->vendor, device, cw__now(), HELD_TOO_LONG))
+		return "off: an earlier copy on the device does not end";
 	return NULL;
 }
 
 int cw__pc_way_check(const struct cw__peer_copy *pc, const struct cw__pc_way *way, const char **why_out)
 {
-	const char *why = way->to >= 0 ? device_fault(&pc->devices[way->to]) : NULL;
+	const char *why = device_fault(pc, way->to);
 
-	if (!why && way->from >= 0 && way->from != way->to)
-		why = device_fault(&pc->devices[way->from]);
+	if (!why && way->from != way->to)
+		why = device_fault(pc, way->from);
 	if (!why && way->mapped && way->writes && way->to == way->from) {
 		uint64_t until = atomic_load_explicit(&pc->devices[way->to].deaf_until, memory_order_relaxed);
 

@@ -285,7 +285,7 @@ static void grant_return(struct cw__peer_copy *pc, const unsigned char *instance
 static void fill_envelope(struct cw__peer_copy *pc, const struct cw__pc_region *region, struct cw__pc_envelope *out)
 {
 	const struct cw__pc_export *export = region->export;
-	uint64_t address = region->address + region->side.shift;
+	uint64_t address = region->address;
 
 	*out = (struct cw__pc_envelope){
 		.vendor = (uint16_t)pc->gpu->vendor,

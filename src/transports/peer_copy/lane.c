@@ -13,9 +13,9 @@
 
 #define CHUNK (8ull * 1024 * 1024) /* of one blocking call */
 #define PIECES 16u                 /* put on their way under one hold of the locks */
-#define GROUPS 2u
+#define GROUPS 4u                  /* on a stream at once */
 #define GROUP_JOBS 4u
-#define LINK_GROUP_JOBS (CW__PC_LINK_JOBS / GROUPS)
+#define LINK_GROUP_JOBS 1u   /* links share a request evenly when each tells of every slice */
 #define SPIN_NS 50000ull     /* a lane that has worked looks for more for so long before it sleeps */
 #define PAUSE_FIRST 20000ull /* between two looks at an event */
 #define PAUSE_LAST 1000000ull

@@ -38,19 +38,16 @@ static struct cw__pc_mapping *find(const struct cw__gpu *gpu, int device, const 
 	return NULL;
 }
 
-/* With the lock of the device, in its context. */
+/* In the device's context, but without its lock: a copy that does not end must not keep other memory mapped. */
 static int call(const struct cw__gpu *gpu, int device, const struct cw__gpu_handle *handle, void **base)
 {
 	struct cw__gpu_scope scope;
-	int result;
+	int result = gpu->enter(device, &scope);
 
-	cw__pc_lock(gpu->vendor, device, device, CW_FOREVER);
-	result = gpu->enter(device, &scope);
 	if (!result) {
 		result = handle ? gpu->open_memory(handle, base) : gpu->close_memory(*base);
 		gpu->leave(&scope);
 	}
-	cw__pc_unlock(gpu->vendor, device, device);
 	return result;
 }
 

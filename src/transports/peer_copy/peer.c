@@ -15,7 +15,8 @@ static const struct cw_host_ops *ops_of(const struct cw__pc_peer *peer)
 	return peer->pc->host->ops;
 }
 
-/* A region of our own that we do not know is none of ours, or it is gone: that is found out, and said, by access_begin().
+/* A region of our own that we do not know is none of ours, or it is gone: that is found out, and said, by
+ * access_begin().
  */
 static int gone_side(const struct cw__pc_peer *peer, const struct cw_remote_view *remote, struct cw__pc_side *side_out)
 {

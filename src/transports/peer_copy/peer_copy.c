@@ -13,7 +13,7 @@
 #define COST_HOST 2000
 #define SPEED 10e9 /* until it is measured */
 #define SLICE (32u * 1024 * 1024)
-#define LINK_SLICE (2u * 1024 * 1024)
+#define LINK_SLICE (1024u * 1024)
 #define PIECES 4096u
 
 /* -------------------------------------------------------------------------------------- open and close */
@@ -116,52 +116,45 @@ struct cw__pc_region *cw__pc_region_find(struct cw__peer_copy *pc, uint64_t id)
 	return NULL;
 }
 
-/* Some runtimes cannot tell where an allocation begins. A region does begin one when what lies before it is none. */
+/* Not all runtimes can tell where an allocation begins, and one that does not know how long it is has guessed. A region
+ * does begin one when what lies before it is none; else its place in its allocation counts as unknown. */
 static void find_base(const struct cw__gpu *gpu, const struct cw_region_view *view, struct cw__pc_region *region)
 {
-	uint64_t address = region->address + region->side.shift;
 	struct cw__gpu_memory before;
+	uint64_t skip;
 
-	if (!region->base && !region->side.shift && view->allocation_base) {
+	if (!region->base && view->allocation_base) {
 		region->base = view->allocation_base;
 		region->size = view->allocation_length;
 	}
-	if (!region->base && (gpu->query((const void *)(uintptr_t)(address - 1), &before) || !before.is_device))
-		region->base = address;
-	if (region->base > address)
+	if ((!region->base || (region->base == region->address && !region->size)) &&
+	    (gpu->query((const void *)(uintptr_t)(region->address - 1), &before) || !before.is_device))
+		region->base = region->address;
+	else if (!region->size)
 		region->base = 0;
-	if (region->base && region->size &&
-	    (address - region->base > region->size || region->length > region->size - (address - region->base)))
+	skip = region->address - region->base;
+	if (region->base > region->address ||
+	    (region->size && (skip > region->size || region->length > region->size - skip)))
 		region->base = 0;
 }
 
-/* What the memory is to the runtime. ERR_UNSUPPORTED: none of ours. */
+/* What the memory is to the runtime. ERR_UNSUPPORTED: none of ours. Host memory is host memory, whether devices see it
+ * or not: with the direction stated, copies take the host's own address, at any alignment. */
 static int identify(struct cw__peer_copy *pc, const struct cw_region_view *view, struct cw__pc_region *region)
 {
-	const struct cw__gpu *gpu = pc->gpu;
 	struct cw__gpu_memory memory = { .device = -1 };
-	int result = gpu->query((const void *)(uintptr_t)view->address, &memory);
 
 	region->side.device = -1;
-	if (view->kind == CW_MEMORY_HOST) {
-		struct cw__gpu_memory seen = { .device = -1 };
-		uint64_t address = (uint64_t)(uintptr_t)memory.device_address;
-
-		/* A host address of what is really device memory: copies take the device's own address. */
-		if (result || memory.is_device || !address || gpu->query(memory.device_address, &seen) ||
-		    !seen.is_device)
-			return CW_OK;
-		region->side.shift = address - view->address;
-		memory = seen;
-	} else if (!view->platform || strcmp(view->platform, gpu->name) != 0 || result || !memory.is_device) {
-		return CW_ERR_UNSUPPORTED;
-	}
-	if (memory.device < 0 || !cw__pc_is_end(pc, memory.device))
+	if (view->kind == CW_MEMORY_HOST)
+		return CW_OK;
+	if (!view->platform || strcmp(view->platform, pc->gpu->name) != 0 ||
+	    pc->gpu->query((const void *)(uintptr_t)view->address, &memory) || !memory.is_device || memory.device < 0 ||
+	    !cw__pc_is_end(pc, memory.device))
 		return CW_ERR_UNSUPPORTED;
 	region->side.device = memory.device;
 	region->base = memory.allocation_base;
 	region->size = memory.allocation_length;
-	find_base(gpu, view, region);
+	find_base(pc->gpu, view, region);
 	return CW_OK;
 }
 
@@ -178,18 +171,16 @@ static struct cw__pc_export *export_find(struct cw__peer_copy *pc, int device, u
 	return NULL;
 }
 
+/* Without the device's lock: nobody who registers memory is to wait for a copy. */
 static int call_export(const struct cw__gpu *gpu, int device, uint64_t base, struct cw__gpu_handle *handle_out)
 {
 	struct cw__gpu_scope scope;
-	int result;
+	int result = gpu->enter(device, &scope);
 
-	cw__pc_lock(gpu->vendor, device, device, CW_FOREVER);
-	result = gpu->enter(device, &scope);
 	if (!result) {
 		result = gpu->export_memory((void *)(uintptr_t)base, handle_out);
 		gpu->leave(&scope);
 	}
-	cw__pc_unlock(gpu->vendor, device, device);
 	return result;
 }
 

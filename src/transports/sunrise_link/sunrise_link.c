@@ -36,36 +36,50 @@ struct sunrise {
 
 /* --------------------------------------------------------------------------------------------- the ladder */
 
-static int plain_copy(const struct cw__gpu *gpu, void *to, const void *from, const struct cw__peer_copy_run *run,
-		      int blocks)
+/* The target as the source's port sees it. */
+static int from_source(const struct sunrise *sunrise, int port, const struct cw__peer_copy_run *run)
 {
-	return run->stream && !blocks ? gpu->copy_async(to, from, run->length, CW__GPU_D2D, run->stream)
-				      : gpu->copy(to, from, run->length, CW__GPU_D2D);
+	const struct cw__gpu *gpu = sunrise->gpu;
+	void *seen = NULL;
+	int result = gpu->peer_address(run->from_device, port, run->to, &seen);
+
+	if (result)
+		return result;
+	return run->stream ? gpu->copy_async(seen, run->from, run->length, CW__GPU_D2D, run->stream)
+			   : gpu->copy(seen, run->from, run->length, CW__GPU_D2D);
 }
 
-/* The target as the source's port sees it; or, when only the target's end of the link is known, the source as that one
- * does. The latter needs the target's context, where the run's stream is not at home: it blocks. */
+/* The source as the target's port sees it, in the target's context. The run's stream is not at home there: it blocks.
+ */
+static int from_target(const struct sunrise *sunrise, int port, const struct cw__peer_copy_run *run)
+{
+	const struct cw__gpu *gpu = sunrise->gpu;
+	struct cw__gpu_scope scope;
+	void *seen = NULL;
+	int result = gpu->enter(run->to_device, &scope);
+
+	if (result)
+		return result;
+	result = gpu->peer_address(run->to_device, port, run->from, &seen);
+	if (!result)
+		result = gpu->copy(run->to, seen, run->length, CW__GPU_D2D);
+	gpu->leave(&scope);
+	return result;
+}
+
+/* By whichever end of the link is known and works. */
 static int by_link(const struct sunrise *sunrise, const struct cw__peer_copy_link *link,
 		   const struct cw__peer_copy_run *run)
 {
-	const struct cw__gpu *gpu = sunrise->gpu;
-	int end = link->device[1] == run->from_device;
-	struct cw__gpu_scope scope;
-	void *seen = NULL;
-	int result;
+	int end = link->device[1] == run->from_device, first = 0, result;
 
 	if (link->port[end] >= 0) {
-		result = gpu->peer_address(run->from_device, link->port[end], run->to, &seen);
-		return result ? result : plain_copy(gpu, seen, run->from, run, 0);
+		first = from_source(sunrise, link->port[end], run);
+		if (!first || link->port[!end] < 0 || sunrise->gpu->is_fatal(first))
+			return first;
 	}
-	result = gpu->enter(run->to_device, &scope);
-	if (result)
-		return result;
-	result = gpu->peer_address(run->to_device, link->port[!end], run->from, &seen);
-	if (!result)
-		result = plain_copy(gpu, run->to, seen, run, 1);
-	gpu->leave(&scope);
-	return result;
+	result = from_target(sunrise, link->port[!end], run);
+	return result && first ? first : result;
 }
 
 static int joins(const struct cw__peer_copy_link *link, const struct cw__peer_copy_run *run)
