@@ -3,6 +3,7 @@
 #   sunrise         libtangrt_shared.so and libptml_shared.so
 #   sunrise-old     the same without what only newer runtimes have
 #   sunrise-broken  a Tang runtime that lacks a required symbol
+#   cuda            libcuda.so.1
 # causeway_emulator_core is the core as an archive, for programs that build or look at a world.
 
 set(emulators_dir "${PROJECT_BINARY_DIR}/emulators")
@@ -44,3 +45,4 @@ emulator_face(emulator_tang_old sunrise-old libtangrt_shared.so tang old.map)
 emulator_face(emulator_ptml_old sunrise-old libptml_shared.so ptml exports.map)
 emulator_face(emulator_tang_broken sunrise-broken libtangrt_shared.so tang broken.map)
 emulator_face(emulator_ptml_broken sunrise-broken libptml_shared.so ptml exports.map)
+emulator_face(emulator_cuda cuda libcuda.so.1 cuda exports.map)

@@ -133,8 +133,8 @@ int cw__emu_device_get(void);
 struct cw__world_device *cw__emu_device(int device);
 /* Its index among the visible ones, -1 when it is not visible. */
 int cw__emu_device_index(const struct cw__world_device *device);
-int cw__emu_device_wait(void);            /* for all work on the current device */
-int cw__emu_linked(int device, int peer); /* 1 when a link, up or down, is between them */
+int cw__emu_device_wait(void);                /* for all work on the current device */
+int cw__emu_can_access(int device, int peer); /* 1 when the world lets device access the memory of peer */
 int cw__emu_peer_access(int peer, int on);
 int cw__emu_memory_info(size_t *free_out, size_t *total_out);
 

@@ -29,24 +29,38 @@ static int memory_file(uint64_t serial)
 	return memfd_create(name, MFD_CLOEXEC);
 }
 
+/* What all processes of the world have on the device. What the dead left in their seats counts until these are free. */
+static uint64_t used_on(int device)
+{
+	uint64_t used = 0;
+
+	for (int i = 0; i < CW__WORLD_PROCESSES; i++) {
+		const struct cw__world_seat *seat = &cw__emu.world->seats[i];
+
+		if (atomic_load_explicit(&seat->pid, memory_order_acquire))
+			used += atomic_load_explicit(&seat->used[device], memory_order_relaxed);
+	}
+	return used;
+}
+
 /* Books the bytes on the device; 0 when it has that much left. */
 static int book(int device, size_t size)
 {
-	size_t left, total;
-
 	atomic_fetch_add(&cw__emu.seat->used[device], size);
-	total = (size_t)cw__emu.world->devices[device].memory;
-	left = total;
-	for (int i = 0; i < CW__WORLD_PROCESSES; i++) {
-		const uint64_t used = atomic_load_explicit(&cw__emu.world->seats[i].used[device], memory_order_relaxed);
+	if (used_on(device) <= cw__emu.world->devices[device].memory)
+		return 0;
+	atomic_fetch_sub(&cw__emu.seat->used[device], size);
+	return -1;
+}
 
-		if (used > left) {
-			atomic_fetch_sub(&cw__emu.seat->used[device], size);
-			return -1;
-		}
-		left -= (size_t)used;
-	}
-	return 0;
+int cw__emu_memory_info(size_t *free_out, size_t *total_out)
+{
+	const int device = cw__emu_current();
+	const uint64_t total = cw__emu.world->devices[device].memory, used = used_on(device);
+
+	*free_out = used < total ? total - used : 0;
+	*total_out = total;
+	return CW__EMU_OK;
 }
 
 int cw__emu_allocate(void **address_out, size_t size)

@@ -102,6 +102,8 @@ static void start(void)
 	trace_folder = getenv("CAUSEWAY_EMULATE_TRACE");
 	if (trace_folder && *trace_folder)
 		cw__emu_trace_open(trace_folder);
+	if (cw__emu.options.touch)
+		cw__emu_touch_watch(trace_folder);
 	pthread_key_create(&thread_key, thread_ended);
 	pthread_atfork(NULL, NULL, after_fork);
 	atexit(at_end);
@@ -311,12 +313,11 @@ int cw__emu_link_between(int device, int peer, int *end_out)
 	return found;
 }
 
-int cw__emu_linked(int device, int peer)
+int cw__emu_can_access(int device, int peer)
 {
-	int end;
+	const struct cw__world_device *from = cw__emu_device(device);
 
-	return cw__emu_device(device) && cw__emu_device(peer) && device != peer &&
-	       cw__emu_link_between(cw__emu.visible[device], cw__emu.visible[peer], &end) != -2;
+	return from && cw__emu_device(peer) && device != peer && from->access >> cw__emu.visible[peer] & 1;
 }
 
 int cw__emu_peer_access(int peer, int on)
@@ -325,7 +326,7 @@ int cw__emu_peer_access(int peer, int on)
 
 	if (!cw__emu_device(peer) || peer == cw__emu_thread.device)
 		return CW__EMU_BAD_DEVICE;
-	if (!cw__emu_linked(cw__emu_thread.device, peer))
+	if (!cw__emu_can_access(cw__emu_thread.device, peer))
 		return CW__EMU_UNLINKED;
 	bit = 1ULL << cw__emu.visible[peer];
 	if (on) {
@@ -334,17 +335,4 @@ int cw__emu_peer_access(int peer, int on)
 	}
 	before = atomic_fetch_and(&peer_access[cw__emu_current()], ~bit);
 	return before & bit ? CW__EMU_OK : CW__EMU_PEER_OFF;
-}
-
-int cw__emu_memory_info(size_t *free_out, size_t *total_out)
-{
-	const int device = cw__emu_current();
-	const uint64_t total = cw__emu.world->devices[device].memory;
-	uint64_t used = 0;
-
-	for (int i = 0; i < CW__WORLD_PROCESSES; i++)
-		used += atomic_load_explicit(&cw__emu.world->seats[i].used[device], memory_order_relaxed);
-	*free_out = used < total ? total - used : 0;
-	*total_out = total;
-	return CW__EMU_OK;
 }

@@ -99,6 +99,9 @@ void cw__emu_trace_open(const char *folder);
 void cw__emu_trace_call(const struct cw__emu_call *call, int result, uint64_t end);
 void cw__emu_trace_close(const char *folder);
 
+/* touch.c */
+void cw__emu_touch_watch(const char *folder);
+
 /* Memory. */
 enum cw__emu_memory_kind {
 	CW__EMU_OWN,         /* allocated on a device */

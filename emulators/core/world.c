@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -163,8 +164,11 @@ unsigned cw__world_sweep(struct cw__world *world)
 			left++;
 			continue;
 		}
-		/* First the time, so that whoever takes the seat next is not measured by that of the dead. If it was
-		 * taken by now, its process is only known by its number afterwards. */
+		/* All of it before the seat is free, so that whoever takes it next is not measured by what the dead
+		 * left. Should somebody have swept it and another one taken it just now, that one's bytes are counted
+		 * short and its process is known by its number alone. */
+		for (unsigned device = 0; device < CW__WORLD_DEVICES; device++)
+			atomic_store_explicit(&seat->used[device], 0, memory_order_relaxed);
 		atomic_store_explicit(&seat->start, 0, memory_order_release);
 		atomic_compare_exchange_strong_explicit(&seat->pid, &pid, 0, memory_order_acq_rel,
 							memory_order_acquire);
@@ -293,6 +297,62 @@ static int open_locked(const char *path, int create, int *alone_out, char *why, 
 	return -3;
 }
 
+/* ---------------------------------------------------------------------------------------------- sysfs */
+
+/* What sysfs would say about the devices is in a folder beside the file: "~" is in no name of a world. */
+static int sysfs_of(const char *path, char *folder, size_t size)
+{
+	return snprintf(folder, size, "%s~sys", path) < (int)size ? 0 : -1;
+}
+
+static int remove_entry(const char *path, const struct stat *status, int kind, struct FTW *place)
+{
+	(void)status;
+	(void)kind;
+	(void)place;
+	remove(path);
+	return 0;
+}
+
+static void remove_sysfs(const char *path)
+{
+	char folder[512];
+
+	if (sysfs_of(path, folder, sizeof(folder)) == 0)
+		nftw(folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+/* Nobody depends on it: what is not there is not known. */
+static void make_sysfs(const char *path, const struct cw__world *world)
+{
+	static const char *const parents[] = { "", "/bus", "/bus/pci", "/bus/pci/devices" };
+	char folder[512], name[600];
+
+	if (sysfs_of(path, folder, sizeof(folder)))
+		return;
+	remove_sysfs(path);
+	for (size_t i = 0; i < sizeof(parents) / sizeof(parents[0]); i++) {
+		snprintf(name, sizeof(name), "%s%s", folder, parents[i]);
+		if (mkdir(name, 0700))
+			return;
+	}
+	for (unsigned i = 0; i < world->device_count; i++) {
+		const struct cw__world_device *device = &world->devices[i];
+		size_t length =
+			(size_t)snprintf(name, sizeof(name), "%s/bus/pci/devices/%04x:%02x:%02x.%x", folder,
+					 device->pci_domain, device->pci_bus, device->pci_device, device->pci_function);
+		FILE *file;
+
+		mkdir(name, 0700);
+		snprintf(name + length, sizeof(name) - length, "/numa_node");
+		file = fopen(name, "we");
+		if (!file)
+			return;
+		fprintf(file, "%d\n", device->numa);
+		fclose(file);
+	}
+}
+
 /* Writes a new world into a file that we have for ourselves; whatever was in it is of dead processes. */
 static int fill_file(int fd, const char *path, const struct cw__world *wanted, char *why, size_t why_size)
 {
@@ -306,6 +366,7 @@ static int fill_file(int fd, const char *path, const struct cw__world *wanted, c
 	}
 	memcpy((void *)world, (const void *)wanted, sizeof(*wanted));
 	munmap(world, sizeof(*world));
+	make_sysfs(path, wanted);
 	return 0;
 }
 
@@ -422,8 +483,10 @@ struct cw__world *cw__world_join(const char *path, struct cw__world_seat **seat_
  * not name it any more. Our own lock is lost either way. */
 static void remove_unused(int fd, const char *path)
 {
-	if (lock_file(fd, LOCK_EX | LOCK_NB) == 0 && is_named(fd, path))
-		unlink(path);
+	if (lock_file(fd, LOCK_EX | LOCK_NB) || !is_named(fd, path))
+		return;
+	remove_sysfs(path);
+	unlink(path);
 }
 
 void cw__world_leave(struct cw__world *world, struct cw__world_seat *seat)

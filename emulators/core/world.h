@@ -77,7 +77,7 @@ struct cw__world {
 	uint32_t timing; /* 1 = copies take the time that lanes say */
 	char name[CW__WORLD_NAME], topology[CW__WORLD_NAME];
 	char parameters[CW__WORLD_PARAMETERS]; /* what it was made from: "devices=8 topology=mesh", for people */
-	_Atomic uint64_t serial; /* the last serial number given to an allocation */
+	_Atomic uint64_t serial;               /* the last serial number given to an allocation */
 	struct cw__world_device devices[CW__WORLD_DEVICES];
 	struct cw__world_link links[CW__WORLD_LINKS];
 	struct cw__world_seat seats[CW__WORLD_PROCESSES];
@@ -98,8 +98,8 @@ _Static_assert(sizeof(struct cw__world_device) == 344, "shared between builds");
  * zeroed room. For building a world, before it is shared; so are the next two. */
 void cw__world_devices(struct cw__world *world, unsigned devices);
 
-/* Links two free ports of two devices (the lowest free ones when port < 0), which may then access each other; both lanes
- * get the bandwidth and latency. The index of the link, or -1: no such device, or the port is not free. */
+/* Links two free ports of two devices (the lowest free ones when port < 0), which may then access each other; both
+ * lanes get the bandwidth and latency. The index of the link, or -1: no such device, or the port is not free. */
 int cw__world_link(struct cw__world *world, int device, int port, int peer, int peer_port, uint64_t bandwidth,
 		   uint64_t latency);
 

@@ -244,7 +244,7 @@ int tangDeviceCanAccessPeer(int *yes_out, int device, int peer)
 	else if (!status && (!cw__emu_device(device) || !cw__emu_device(peer)))
 		status = CW__EMU_BAD_DEVICE;
 	if (!status)
-		*yes_out = cw__emu_linked(device, peer);
+		*yes_out = cw__emu_can_access(device, peer);
 	return cw__emu_end(&call, status);
 }
 

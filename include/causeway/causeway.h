@@ -160,8 +160,8 @@ typedef void (*cw_setting_fn)(void *arg, const char *key, const char *value, con
  * Threads: any. */
 int cw_engine_settings(struct cw_engine *engine, cw_setting_fn fn, void *arg);
 
-/* Receives one transport or platform: on is 1 or 0, why is one line that says what it does or why it is off. Strings are
- * borrowed. */
+/* Receives one transport or platform: on is 1 or 0, why is one line that says what it does or why it is off. Strings
+ * are borrowed. */
 typedef void (*cw_transport_fn)(void *arg, const char *name, int on, const char *why);
 
 /* Visits every transport of an engine. Calls fn once for each, in the caller's thread. Threads: any. */
@@ -202,7 +202,8 @@ enum cw_memory_kind { CW_MEMORY_HOST = 0, CW_MEMORY_DEVICE = 1, CW_MEMORY_FILE =
 
 struct cw_region_options {
 	size_t size;
-	/* NULL or "*" = find out; "cpu:*" = host memory; "cpu:N" = host memory on NUMA node N, "sunrise:N", "cuda:N" = memory of device N (an error when it is not)
+	/* NULL or "*" = find out; "cpu:*" = host memory; "cpu:N" = host memory on NUMA node N, "sunrise:N", "cuda:N" =
+	 * memory of device N (an error when it is not)
 	 */
 	const char *location;
 	uint32_t access; /* enum cw_access; CW_REGION_OPTIONS_INIT gives CW_ACCESS_REMOTE */
@@ -300,8 +301,8 @@ int cw_memory_query(struct cw_engine *engine, const struct cw_memory_options *op
 		    struct cw_memory_capabilities *capabilities_out);
 
 /* Allocates memory and registers it. The memory is zeroed, host memory starts on a page, and it is the engine's;
- * cw_memory_free() takes both back. options may be NULL. Errors: UNSUPPORTED (no platform allocates at this location), NO_MEMORY, INVALID
- * (length 0). Threads: any. */
+ * cw_memory_free() takes both back. options may be NULL. Errors: UNSUPPORTED (no platform allocates at this location),
+ * NO_MEMORY, INVALID (length 0). Threads: any. */
 int cw_memory_allocate(struct cw_engine *engine, size_t length, const struct cw_memory_options *options,
 		       void **address_out, struct cw_region **region_out);
 
@@ -535,9 +536,9 @@ int cw_batch_cancel(struct cw_batch *batch);
 void cw_batch_release(struct cw_batch *batch);
 
 /* Makes a stream wait for a batch. What is put into the stream after this call starts only when the batch is terminal,
- * however it ended: look at its result before the data is used. The batch may be released meanwhile. stream->kind must be
- * CW_DEVICE_STREAM. Does not block. Errors: INVALID (no such device or stream), UNSUPPORTED (this platform has no such
- * streams), IO (the device's runtime failed). Threads: any. */
+ * however it ended: look at its result before the data is used. The batch may be released meanwhile. stream->kind must
+ * be CW_DEVICE_STREAM. Does not block. Errors: INVALID (no such device or stream), UNSUPPORTED (this platform has no
+ * such streams), IO (the device's runtime failed). Threads: any. */
 int cw_batch_fence(struct cw_batch *batch, const struct cw_device_sync *stream);
 
 /* Opens a counter that batches can wait for. It has 64 bits and begins with initial. It is the caller's until

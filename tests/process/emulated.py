@@ -111,6 +111,7 @@ class World:
         calls = self._read(peer)
         # Lines are written from time to time, with a call: when one of now is there, those before are.
         while peer.process.poll() is None and not any(call.begin >= now for call in calls):
+            time.sleep(0.005)
             peer.device()
             calls = self._read(peer)
         calls = [call for call in calls if call.begin >= since and (until is None or call.begin < until)]

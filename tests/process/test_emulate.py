@@ -327,3 +327,113 @@ def test_wrong_topology_file(emulate, tmp_path, text, message):
     result = emulate("--topology", path, "--", "true")
     assert result.returncode == 125
     assert f"{path}{message}" in result.stderr
+
+
+# ------------------------------------------------------------------------------------------------ devices
+
+TANG = """\
+import ctypes, os, sys
+tang = ctypes.CDLL(os.environ["MC_TANGRT_LIB_DIR"] + "/libtangrt_shared.so")
+class Handle(ctypes.Structure):
+    _fields_ = [("words", ctypes.c_ulong * 8)]
+def check(result):
+    if result:
+        sys.exit(f"the runtime said {result}")
+memory = ctypes.c_void_p()
+"""
+
+OWNER = (
+    TANG
+    + """
+check(tang.tangSetDevice(1))
+check(tang.tangMalloc(ctypes.byref(memory), ctypes.c_size_t(4096)))
+check(tang.tangMemset(memory, 0x5a, ctypes.c_size_t(4096)))
+handle = Handle()
+check(tang.tangIpcGetMemHandle(ctypes.byref(handle), memory))
+print(bytes(handle).hex(), flush=True)
+sys.stdin.read()
+"""
+)
+
+BORROWER = (
+    TANG
+    + """
+handle = Handle.from_buffer_copy(bytes.fromhex(sys.argv[1]))
+check(tang.tangSetDevice(1))
+check(tang.tangIpcOpenMemHandle(ctypes.byref(memory), handle, 1))
+here = ctypes.create_string_buffer(4096)
+check(tang.tangMemcpy(here, memory, ctypes.c_size_t(4096), 2))
+print(here.raw == b"\x5a" * 4096)
+"""
+)
+
+
+def test_programs_of_two_shells_share_devices(spawn, emulate, run, world):
+    owner = spawn(
+        *("causeway", "emulate", "--vendor", "sunrise", "--world", world, "--", sys.executable, "-c", OWNER),
+        stdin=subprocess.PIPE,
+    )
+    handle = owner.stdout.readline().decode().strip()
+    result = emulate("--", sys.executable, "-c", BORROWER, handle)
+    assert (result.stdout, result.stderr) == ("True\n", "")
+    # In another world there is no such memory.
+    result = run(
+        *("causeway", "emulate", "--vendor", "sunrise", "--world", world + "-other"),
+        *("--", sys.executable, "-c", BORROWER, handle),
+    )
+    assert result.returncode == 1 and "the runtime said" in result.stderr
+    leave(owner)
+    result = emulate("--", sys.executable, "-c", BORROWER, handle)
+    assert result.returncode == 1 and "the runtime said" in result.stderr
+
+
+BACKGROUND = (
+    """\
+import os
+ready, tell = os.pipe()
+if os.fork():
+    os._exit(0 if os.read(ready, 1) else 1)
+"""
+    + TANG
+    + """
+count = ctypes.c_int()
+check(tang.tangGetDeviceCount(ctypes.byref(count)))
+os.write(tell, b"x")
+sys.stdin.read()
+"""
+)
+
+
+def test_program_that_goes_on_in_the_background_keeps_its_world(spawn, world):
+    """Its devices are there as long as it lives, though nobody runs `causeway emulate` any more."""
+    process = spawn(
+        *("causeway", "emulate", "--vendor", "sunrise", "--world", world, "--", sys.executable, "-c", BACKGROUND),
+        stdin=subprocess.PIPE,
+    )
+    assert process.wait(20) == 0
+    assert file_of(world).exists()
+    process.stdin.close()
+    assert process.stdout.read() == b""  # the background program has ended
+
+
+def test_memory_of_a_device_is_limited(emulate):
+    code = TANG + "print(tang.tangMalloc(ctypes.byref(memory), ctypes.c_size_t(int(sys.argv[1]))))"
+    assert emulate("--memory", "1m", "--", sys.executable, "-c", code, str(1 << 20)).stdout == "0\n"
+    assert emulate("--memory", "1m", "--", sys.executable, "-c", code, str((1 << 20) + 1)).stdout == "2\n"
+
+
+def test_cuda(emulate, run, world):
+    """The driver is found by its file name, as programs look for it; with `all`, both vendors are."""
+    code = "import ctypes; n = ctypes.c_int(); cuda = ctypes.CDLL('libcuda.so.1')\n"
+    code += "print(cuda.cuInit(0), cuda.cuDeviceGetCount(ctypes.byref(n)), n.value)"
+    result = run(
+        *("causeway", "emulate", "--vendor", "cuda", "--world", world, "--devices", "3"),
+        *("--", sys.executable, "-c", code),
+    )
+    assert (result.stdout, result.stderr) == ("0 0 3\n", "")
+    code += "\ntang = ctypes.CDLL('libtangrt_shared.so'); print(tang.tangGetDeviceCount(ctypes.byref(n)), n.value)"
+    result = run(
+        *("causeway", "emulate", "--vendor", "all", "--world", world, "--devices", "3"),
+        *("--", sys.executable, "-c", code),
+    )
+    assert (result.stdout, result.stderr) == ("0 0 3\n0 3\n", "")

@@ -66,10 +66,10 @@ class Shell:
     def press_control_c(self):
         os.killpg(self.process.pid, signal.SIGINT)
 
-    def status(self):
-        """Of the last command."""
+    def status(self, seconds=30):
+        """Of the last command, which ends within so many seconds."""
         self.type("echo status=$?\n")
-        return int(self.read_until(r"^status=(\d+)$", 30)[1])
+        return int(self.read_until(r"^status=(\d+)$", seconds)[1])
 
     def close(self):
         self.process.stdin.close()
@@ -133,7 +133,7 @@ def run_tebench(target, initiator, target_text, initiator_text, rows):
     target.type(target_text)
     port = target.read_until(r"^Segment name: [\d.]+:(\d+)$", 120)[1]
     initiator.type(initiator_text.replace("$PORT", port))
-    assert initiator.status() == 0
+    assert initiator.status(240) == 0
     sizes = [int(size) for size in re.findall(r"^(\d+) +1 +\d+\.\d{6} ", initiator.text, re.M)]
     assert sizes == rows, initiator.text
     target.press_control_c()

@@ -54,9 +54,14 @@ class World:
                 process.kill()
                 process.communicate()
 
-    def reports(self):
-        """What the emulator says about each process that has ended."""
-        return [json.loads(path.read_text()) for path in self.trace.glob("report-*.json")]
+    def check(self):
+        """What the emulator says about each process: nobody touched device memory by CPU, or left anything behind."""
+        reports = [json.loads(path.read_text()) for path in self.trace.glob("report-*.json")]
+        for report in reports:
+            for count in ("host_touches", "wrong_device", "wrong_stream", "device_leaks", "live_allocations",
+                          "live_host_allocations", "open_mappings", "live_streams", "live_events"):
+                assert report[count] == 0, report
+        return len(reports)
 
 
 @pytest.fixture
@@ -70,6 +75,8 @@ def worlds(build_dir, tmp_path):
     yield start
     for world in started:
         world.close()
+    for world in started:
+        assert world.check() > 0
 
 
 def rows(result):
@@ -89,14 +96,27 @@ def test_tebench_moves_every_byte(worlds, protocol, op):
     assert rows(result) == [4096 << i for i in range(7) for _ in range(2)]
 
 
-@pytest.mark.parametrize("target_type, own_type", [("VRAM", "VRAM"), ("VRAM", "DRAM"), ("DRAM", "VRAM")])
-@pytest.mark.parametrize("transport", ["sunrise_link", "tcp", "shm"])
-def test_device_and_host_memory_over_each_transport(worlds, transport, target_type, own_type):
+@pytest.mark.parametrize(
+    "transport, target_type, own_type",
+    [("sunrise_link", "VRAM", "DRAM"), ("shm", "DRAM", "VRAM"), ("tcp", "VRAM", "VRAM"), ("tcp", "VRAM", "DRAM"),
+     ("tcp", "DRAM", "VRAM"), (None, "VRAM", "DRAM"), (None, "DRAM", "VRAM")],
+)
+def test_device_and_host_memory(worlds, transport, target_type, own_type):
     world = worlds()
     name = world.target("tebench", *TEBENCH, f"--seg_type={target_type}")
-    result = world.run("tebench", *TEBENCH, f"--seg_type={own_type}", f"--xport_type={transport}", "--op_type=mix",
+    only = [f"--xport_type={transport}"] if transport else []
+    result = world.run("tebench", *TEBENCH, f"--seg_type={own_type}", *only, "--op_type=mix",
                        f"--target_seg_name={name}", *SHORT)
     assert rows(result) == [4096 << i for i in range(7)]
+
+
+def test_a_transport_that_cannot_reach_the_memory_is_an_error(worlds):
+    world = worlds()
+    name = world.target("tebench", *TEBENCH)
+    result = world.run("tebench", *TEBENCH, "--seg_type=VRAM", "--xport_type=sunrise_link",
+                       f"--target_seg_name={name}", *SHORT)
+    assert result.returncode == 1
+    assert "no transport can carry this request" in result.stderr
 
 
 def test_seeded_device_memory_is_verified_by_another_process(worlds):
@@ -148,7 +168,7 @@ def test_validator_over_tcp_with_device_memory(worlds):
 def test_blocks_share_places_where_the_target_has_no_room(worlds):
     world = worlds()
     common = [*BENCH, "--protocol=sunrise_link"]
-    name = world.target("transfer_engine_bench", *common, "--mode=target")
+    name = world.target("transfer_engine_bench", *common, "--mode=target", "--threads=1", "--batch_size=1")
     large = [f"--segment_id={name}", "--threads=2", "--batch_size=8", "--block_size=1m", "--duration=0.1"]
     result = world.run("transfer_engine_bench", *common, *large)
     assert result.returncode == 0, result.stderr

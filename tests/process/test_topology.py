@@ -2,6 +2,7 @@
 """`causeway topology`: tables, JSON, and a drawing in which no text lies on another; on links that a plug-in makes up."""
 
 import json
+import os
 import re
 from itertools import combinations
 from xml.etree import ElementTree
@@ -185,3 +186,64 @@ def test_drawing_shows_pairs(topology):
     assert sorted(lines) == ["down", "up"]
     assert sorted(labels) == ["2 ports down", "4 ports \u00b7 100 GB/s"]
     assert "stroke-dasharray" in re.search(r"\.down\{[^}]*\}", root.find(SVG + "style").text).group()
+
+
+# ------------------------------------------------------------------------------------------ emulated links
+
+EMULATED = """\
+device 0 chip 7 pci 0000:3b:00.0 numa 0
+device 1 chip 2 pci 0001:5e:1f.7 numa 1
+device 2 chip 4
+link 0:4 1:3 bandwidth 50g
+link 0:9 1:0 down
+link 1:1 2:8
+"""
+
+
+@pytest.fixture
+def emulated(run, build_dir, tmp_path):
+    """Runs the command on an emulated world of a topology file: the way is that of real devices, libptml included."""
+
+    def run_on(text, options, *arguments):
+        path = tmp_path / "box.topology"
+        path.write_text(text)
+        start = ["--vendor", "sunrise", "--world", f"test-{os.getpid()}-topology", "--topology", path, *options]
+        return run("causeway", "emulate", *start, "--", build_dir.resolve() / "bin/causeway", "topology", *arguments)
+
+    return run_on
+
+
+def test_emulated_links(emulated):
+    result = emulated(EMULATED, [], "--json")
+    assert result.returncode == 0, result.stderr
+    told = json.loads(result.stdout)
+    assert [(d["device"], d["chip"], d["pci"], d["numa_node"], d["linked"]) for d in told["devices"]] == [
+        ("sunrise:0", 7, "0000:3b:00.0", 0, 2),
+        ("sunrise:1", 2, "0001:5e:1f.7", 1, 3),
+        ("sunrise:2", 4, "0000:12:00.0", None, 1),
+    ]
+    assert all(device["transport"] == "sunrise_link" for device in told["devices"])
+    found = {(k["from"], k["from_port"], k["to"], k["to_port"]): k for k in told["links"]}
+    assert set(found) == {
+        ("sunrise:0", 4, "sunrise:1", 3),
+        ("sunrise:0", 9, "sunrise:1", 0),
+        ("sunrise:1", 1, "sunrise:2", 8),
+    }
+    assert found["sunrise:0", 4, "sunrise:1", 3]["gigabytes_per_second"] == 50
+    assert found["sunrise:0", 4, "sunrise:1", 3]["up"]
+    assert not found["sunrise:0", 9, "sunrise:1", 0]["up"]
+    assert found["sunrise:1", 1, "sunrise:2", 8]["maximum_gigabytes_per_second"] == 25
+
+
+def test_emulated_device_that_is_not_visible(emulated):
+    result = emulated(EMULATED, ["--options", "visible=1"], "--json")
+    told = json.loads(result.stdout)
+    numbers = {device["device"]: device["number"] for device in told["devices"]}
+    assert numbers == {"sunrise:0": 0, "chip 4": None, "chip 7": None}
+    assert sorted(link["to"] for link in told["links"]) == ["chip 4", "chip 7"]  # of one that is down only one end is known
+
+
+def test_transport_that_is_off(emulated):
+    result = emulated(EMULATED, [], "--set", "transports/sunrise_link/enable=off")
+    assert result.returncode == 1
+    assert "sunrise_link is off: turned off by its setting" in result.stderr

@@ -118,10 +118,10 @@ void fake_fill(unsigned char *bytes, size_t length, unsigned seed)
 {
 	uint64_t state = seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
 
-	for (size_t i = 0; i < length; i++) {
+	for (size_t i = 0; i < length; i += sizeof(state)) {
 		state ^= state << 13;
 		state ^= state >> 7;
 		state ^= state << 17;
-		bytes[i] = (unsigned char)(state >> 32);
+		memcpy(bytes + i, &state, length - i < sizeof(state) ? length - i : sizeof(state));
 	}
 }

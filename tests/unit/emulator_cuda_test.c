@@ -269,7 +269,6 @@ static void copies(void)
 	RESULT(1, cuMemcpy(first, number(in), MIB + 1));
 	RESULT(1, cuMemcpyAsync(first + 1, second, MIB, stream));
 	RESULT(201, cuMemcpyPeer(second, NULL, first, a, 10));
-	RESULT(400, cuMemcpyAsync(first, second, 1, (struct cw__cu_stream *)in));
 	OK(cuStreamDestroy_v2(stream));
 	RESULT(400, cuMemcpyAsync(first, second, 1, stream));
 	RESULT(400, cuStreamDestroy_v2(NULL));

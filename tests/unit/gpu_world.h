@@ -9,6 +9,7 @@
 #include <platforms/gpu/gpu.h>
 #include <dlfcn.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,27 +27,6 @@
 		}                                                                                                      \
 	} while (0)
 
-/* Runs a case with two devices of a private world. A hanging one is ended by the alarm. */
-static inline void gpu_run(int (*test)(void), const char *options)
-{
-	int status;
-	pid_t child = fork();
-
-	assert_true(child >= 0);
-	if (!child) {
-		setenv("MC_TANGRT_LIB_DIR", EMULATORS "/sunrise", 1);
-		setenv("CAUSEWAY_EMULATE_OPTIONS", options, 1);
-		unsetenv("CAUSEWAY_EMULATE_WORLD");
-		unsetenv("CAUSEWAY_EMULATE_FAULTS");
-		alarm(50);
-		/* exit: the emulator writes its report and checks at the end of the process. */
-		exit(test());
-	}
-	assert_int_equal(waitpid(child, &status, 0), child);
-	if (!WIFEXITED(status) || WEXITSTATUS(status))
-		fail_msg("options '%s': status %#x", options, (unsigned)status);
-}
-
 /* NULL, and says why, when the emulated runtime is not there: then the case fails. */
 static inline const struct cw__gpu *gpu_load(void)
 {
@@ -55,6 +35,19 @@ static inline const struct cw__gpu *gpu_load(void)
 
 	if (!gpu)
 		fprintf(stderr, "the emulated runtime is not there: %s\n", why);
+	return gpu;
+}
+
+/* The emulated CUDA driver; as if the application had loaded it, because LD_LIBRARY_PATH is read before main(). */
+static inline const struct cw__gpu *gpu_load_cuda(void)
+{
+	const char *why = "it cannot be opened";
+	const struct cw__gpu *gpu = NULL;
+
+	if (dlopen(EMULATORS "/cuda/libcuda.so.1", RTLD_NOW | RTLD_LOCAL))
+		gpu = cw__gpu_load(CW__GPU_CUDA, &why);
+	if (!gpu)
+		fprintf(stderr, "the emulated driver is not there: %s\n", why);
 	return gpu;
 }
 
@@ -72,8 +65,59 @@ static inline void *gpu_symbol(const struct cw__gpu *gpu, const char *name)
 	return symbol;
 }
 
-/* Declares app_<name> as a pointer to tang<name>. */
+/* Calls of a symbol so far, or what is open now: see gauge_names in emulators/core/trace.c. */
+static inline uint64_t gpu_count(const struct cw__gpu *gpu, const char *name)
+{
+	uint64_t (*count)(const char *of) =
+		(uint64_t(*)(const char *))(uintptr_t)gpu_symbol(gpu, "causeway_emulator_count");
+
+	return count(name);
+}
+
+/* At the end of a case: nothing is open, and nothing was done on the wrong device. */
+static inline int gpu_left_behind(const struct cw__gpu *gpu)
+{
+	static const char *const gauges[] = { "live_allocations", "live_host_allocations", "open_mappings",
+					      "live_streams",     "live_events",           "host_touches",
+					      "wrong_device",     "wrong_stream" };
+	int left = !gpu;
+
+	for (size_t i = 0; gpu && i < sizeof(gauges) / sizeof(gauges[0]); i++)
+		if (gpu_count(gpu, gauges[i])) {
+			fprintf(stderr, "%s: %llu\n", gauges[i], (unsigned long long)gpu_count(gpu, gauges[i]));
+			left = 1;
+		}
+	return left;
+}
+
+/* Runs a case with two devices of a private world; load is one of the above. A hanging one is ended by the alarm. */
+static inline void gpu_run(int (*test)(void), const struct cw__gpu *(*load)(void), const char *options)
+{
+	static const int fatal[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGSYS };
+	int status;
+	pid_t child = fork();
+
+	assert_true(child >= 0);
+	if (!child) {
+		setenv("MC_TANGRT_LIB_DIR", EMULATORS "/sunrise", 1);
+		setenv("CAUSEWAY_EMULATE_OPTIONS", options, 1);
+		unsetenv("CAUSEWAY_EMULATE_WORLD");
+		unsetenv("CAUSEWAY_EMULATE_FAULTS");
+		alarm(50);
+		/* The test library's handlers would go on with the other tests in this child. */
+		for (size_t i = 0; i < sizeof(fatal) / sizeof(fatal[0]); i++)
+			signal(fatal[i], SIG_DFL);
+		exit(test() || gpu_left_behind(load()));
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	if (!WIFEXITED(status) || WEXITSTATUS(status))
+		fail_msg("options '%s': status %#x", options, (unsigned)status);
+}
+
+/* Declares app_<name> as a pointer to tang<name>; the next one to cu<name>. */
 #define APPLICATION(gpu, name)                                                                                         \
 	__typeof__(tang##name) *app_##name = (__typeof__(tang##name) *)(uintptr_t)gpu_symbol(gpu, "tang" #name)
+#define DRIVER(gpu, name)                                                                                              \
+	__typeof__(cu##name) *app_##name = (__typeof__(cu##name) *)(uintptr_t)gpu_symbol(gpu, "cu" #name)
 
 #endif

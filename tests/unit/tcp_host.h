@@ -300,8 +300,7 @@ static inline int host_access_begin(struct cw_host *host, const struct cw_claim 
 
 	if (status)
 		return status;
-	*grant_out = (struct cw_grant){ (unsigned char *)(uintptr_t)claim->address, claim->length, NULL,
-						 NULL };
+	*grant_out = (struct cw_grant){ (unsigned char *)(uintptr_t)claim->address, claim->length, NULL, NULL };
 	return CW_OK;
 }
 

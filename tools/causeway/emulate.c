@@ -122,11 +122,14 @@ static int set_path(const char *name, const char *path)
 
 static int set_environment(const struct emulate_options *options, const char *world)
 {
+	char sysfs[PATH_MAX + 8];
+
 	if (options->trace && mkdir(options->trace, 0777) != 0 && errno != EEXIST)
 		return fail(options->trace, strerror(errno));
 	if (options->faults && access(options->faults, R_OK) != 0)
 		return fail(options->faults, strerror(errno));
-	if (set_variable("CAUSEWAY_EMULATE_WORLD", world) != 0 ||
+	snprintf(sysfs, sizeof(sysfs), "%s~sys", world);
+	if (set_variable("CAUSEWAY_EMULATE_WORLD", world) != 0 || set_variable("CW_ENGINE_SYSFS", sysfs) != 0 ||
 	    set_path("CAUSEWAY_EMULATE_FAULTS", options->faults) != 0 ||
 	    set_path("CAUSEWAY_EMULATE_TRACE", options->trace) != 0)
 		return -1;

@@ -103,7 +103,8 @@ struct cw__driver_symbols {
 #undef CW__FIELD
 };
 
-/* One vendor in this process; lives as long as the process. Constant once loaded, but for the contexts. */
+/* One vendor in this process; lives as long as the process. Constant once loaded, but for
+ * contexts and counts. */
 struct cw__gpu_library {
 	struct cw__gpu gpu;
 	const struct cw__gpu_row *row;
@@ -115,6 +116,9 @@ struct cw__gpu_library {
 	pthread_mutex_t lock; /* of retaining one */
 	int devices[CW__GPU_DEVICES_MAX];
 	_Atomic(struct cw__cu_context *) contexts[CW__GPU_DEVICES_MAX];
+	/* Runtime dialect: host functions of ours that streams stand still for, blocking calls in the default stream.
+	 */
+	_Atomic unsigned held, in_default;
 	/* Loading; see load.c. */
 	pthread_mutex_t loading;
 	_Atomic int process, state;

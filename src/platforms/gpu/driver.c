@@ -156,6 +156,7 @@ int cw__driver_can_reach(struct cw__gpu_library *library, int device, int peer, 
 int cw__driver_query(struct cw__gpu_library *library, const void *address, struct cw__gpu_memory *memory_out)
 {
 	struct cw__gpu_memory memory = { .device = -1 };
+	struct cw__gpu_scope scope;
 	unsigned type = 0, managed = 0;
 	int device = -1, result;
 	uint64_t seen = 0, base = 0;
@@ -178,9 +179,12 @@ int cw__driver_query(struct cw__gpu_library *library, const void *address, struc
 			memory.is_device = 1;
 			memory.device = (int)i;
 		}
-	if (memory.is_device && !library->driver.MemGetAddressRange_v2(&base, &length, number(address))) {
-		memory.allocation_base = base;
-		memory.allocation_length = length;
+	if (memory.is_device && !cw__driver_enter(library, memory.device, &scope)) {
+		if (!library->driver.MemGetAddressRange_v2(&base, &length, number(address))) {
+			memory.allocation_base = base;
+			memory.allocation_length = length;
+		}
+		cw__driver_leave(library, &scope);
 	}
 	*memory_out = memory;
 	return 0;

@@ -105,4 +105,7 @@ const struct cw__gpu *cw__gpu_load(enum cw__gpu_vendor vendor, const char **why_
  * why_out filled in. The handle is never closed. */
 void *cw__gpu_open_library(enum cw__gpu_vendor vendor, const char *soname, char *why_out, size_t why_size);
 
+/* The NUMA node of a device by its PCI address, -1 when the system does not say. */
+int cw__gpu_numa_node(struct cw_host *host, const char *pci);
+
 #endif

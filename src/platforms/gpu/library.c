@@ -209,7 +209,7 @@ static void *open_in(struct search *search, const char *folder, const char *sona
 	error = dlerror();
 	snprintf(missing, sizeof(missing), "%s: cannot open shared object file: No such file", soname);
 	if (error && strncmp(error, missing, strlen(missing)))
-		note_broken(search, soname, error);
+		note_broken(search, "", error); /* says which file */
 	return NULL;
 }
 

@@ -22,14 +22,16 @@ struct gpu_platform {
 	int numa_nodes[CW__GPU_DEVICES_MAX];
 };
 
-/* -1 when the system does not say. */
-static int numa_node_of(const char *pci)
+int cw__gpu_numa_node(struct cw_host *host, const char *pci)
 {
-	char path[96];
+	const char *sysfs = host->ops->setting(host, "engine/sysfs");
+	char path[512];
 	FILE *file;
 	int node;
 
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/numa_node", pci);
+	if (snprintf(path, sizeof(path), "%s/bus/pci/devices/%s/numa_node", sysfs ? sysfs : "/sys", pci) >=
+	    (int)sizeof(path))
+		return -1;
 	file = fopen(path, "re");
 	if (!file)
 		return -1;
@@ -55,7 +57,7 @@ static int platform_open(struct cw_host *host, enum cw__gpu_vendor vendor, void 
 	platform->gpu = gpu;
 	platform->row = &cw__gpu_rows[vendor];
 	for (unsigned i = 0; i < gpu->device_count; i++)
-		platform->numa_nodes[i] = numa_node_of(gpu->pci[i]);
+		platform->numa_nodes[i] = cw__gpu_numa_node(host, gpu->pci[i]);
 	cw__gpu_tracks_keep(gpu);
 	cw__gpu_watch_open();
 	*platform_out = platform;

@@ -61,7 +61,9 @@ struct cw__gpu_row {
 	int memory_host, memory_device;
 	struct cw__gpu_attributes attributes;
 	int attributes_by_device; /* quirk: the current device must be the owner for a pointer to be known */
-	int copies_return_early;  /* quirk: a blocking copy to a device may only be in the default stream at return */
+	/* quirk: blocking copies run in the default stream, which waits for all others, and perhaps have not arrived on
+	 * a device when they return */
+	int copies_in_default;
 };
 
 extern const struct cw__gpu_row cw__gpu_rows[CW__GPU_VENDORS];

@@ -73,7 +73,8 @@ const struct cw__gpu_row cw__gpu_rows[CW__GPU_VENDORS] = {
 				.device = offsetof(struct cw__tang_pointer_attributes, device),
 				.device_pointer = offsetof(struct cw__tang_pointer_attributes, device_pointer) },
 		.attributes_by_device = 1,
-		.copies_return_early = 1,
+		/* ASSUMED, after CUDA's legacy default stream: no public text says it. */
+		.copies_in_default = 1,
 	},
 };
 

@@ -7,8 +7,13 @@
  */
 #include <platforms/gpu/runtime.h>
 #include <platforms/gpu/track.h>
+#include <util/clock.h>
+#include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+#define COPIES_IN_NS (50 * CW__MS)
 
 #define SYMBOL(required, name) { #name, offsetof(struct cw__gpu_library, runtime.name), required },
 static const struct cw__gpu_symbol symbols[] = { CW__RUNTIME_SYMBOLS(SYMBOL) };
@@ -129,23 +134,85 @@ int cw__runtime_host_release(struct cw__gpu_library *library, void *address)
 	return cw__runtime_settle(library, library->runtime.FreeHost(address));
 }
 
-/* Nobody says that a blocking copy has arrived on a device when the call returns: on other runtimes of this kind it may
- * only be in the default stream. An event behind it tells. */
-static int arrived(struct cw__gpu_library *library, int result)
-{
-	struct cw__gpu_track *track;
-	int device = 0;
+/*
+ * Blocking copies. Where they run in the default stream, they wait for every other stream of the device, one that a
+ * fence of ours holds among them, and that fence may wait for this very copy. So while there is a fence they run in a
+ * stream of our own. Nor does anybody say that such a copy has arrived on a device when the call returns: an event
+ * behind it tells.
+ */
+struct blocking {
+	enum { PLAIN, PEER, PEER_2 } form;
+	void *to;
+	const void *from;
+	size_t size;
+	int kind, to_device, from_device;
+};
 
-	if (result || !library->row->copies_return_early)
-		return cw__runtime_settle(library, result);
+static int put(struct cw__gpu_library *library, const struct blocking *copy)
+{
+	const struct cw__runtime_symbols *call = &library->runtime;
+
+	switch (copy->form) {
+	case PEER:
+		return call->MemcpyPeer(copy->to, copy->to_device, copy->from, copy->from_device, copy->size);
+	case PEER_2:
+		return call->MemcpyPeer_v2(copy->to, copy->to_device, copy->from, copy->from_device, copy->size);
+	default:
+		return call->Memcpy(copy->to, copy->from, copy->size, library->row->kinds[copy->kind]);
+	}
+}
+
+/* 0 when the runtime has no such form. */
+static int can_put_aside(const struct cw__gpu_library *library, const struct blocking *copy)
+{
+	return copy->form == PLAIN || (copy->form == PEER && library->runtime.MemcpyPeerAsync) ||
+	       (copy->form == PEER_2 && library->runtime.MemcpyPeerAsync_v2);
+}
+
+static int put_aside(struct cw__gpu_library *library, const struct blocking *copy, struct cw__tang_stream *stream)
+{
+	const struct cw__runtime_symbols *call = &library->runtime;
+
+	switch (copy->form) {
+	case PEER:
+		return call->MemcpyPeerAsync(copy->to, copy->to_device, copy->from, copy->from_device, copy->size,
+					     stream);
+	case PEER_2:
+		return call->MemcpyPeerAsync_v2(copy->to, copy->to_device, copy->from, copy->from_device, copy->size,
+						stream);
+	default:
+		return call->MemcpyAsync(copy->to, copy->from, copy->size, library->row->kinds[copy->kind], stream);
+	}
+}
+
+static int run_blocking(struct cw__gpu_library *library, const struct blocking *copy)
+{
+	struct cw__tang_stream *stream = NULL;
+	struct cw__gpu_track *track;
+	int device = 0, result, aside;
+
+	if (!library->row->copies_in_default)
+		return cw__runtime_settle(library, put(library, copy));
 	result = cw__runtime_settle(library, library->runtime.GetDevice(&device));
 	if (!result)
 		result = cw__gpu_track_take(&library->gpu, device, &track);
 	if (result)
 		return result;
-	result = library->runtime.EventRecord(track->event, NULL);
-	if (!result)
-		result = library->runtime.EventSynchronize(track->event);
+	/* Pairs with call_host(): either it sees this copy, or this copy sees it. */
+	atomic_fetch_add_explicit(&library->in_default, 1, memory_order_seq_cst);
+	aside = atomic_load_explicit(&library->held, memory_order_seq_cst) && can_put_aside(library, copy);
+	if (aside) {
+		atomic_fetch_sub_explicit(&library->in_default, 1, memory_order_release);
+		stream = track->stream;
+	}
+	result = aside ? put_aside(library, copy, stream) : put(library, copy);
+	if (!result && (aside || copy->kind != CW__GPU_D2H)) {
+		result = library->runtime.EventRecord(track->event, stream);
+		if (!result)
+			result = library->runtime.EventSynchronize(track->event);
+	}
+	if (!aside)
+		atomic_fetch_sub_explicit(&library->in_default, 1, memory_order_release);
 	cw__gpu_track_give(track, result);
 	return cw__runtime_settle(library, result);
 }
@@ -153,10 +220,25 @@ static int arrived(struct cw__gpu_library *library, int result)
 int cw__runtime_copy(struct cw__gpu_library *library, void *to, const void *from, size_t size,
 		     enum cw__gpu_copy_kind kind)
 {
-	int result = library->runtime.Memcpy(to, from, size, library->row->kinds[kind]);
+	const struct blocking copy = { .form = PLAIN, .to = to, .from = from, .size = size, .kind = (int)kind };
 
-	return kind == CW__GPU_H2D || kind == CW__GPU_D2D ? arrived(library, result)
-							  : cw__runtime_settle(library, result);
+	return run_blocking(library, &copy);
+}
+
+int cw__runtime_peer_copy(struct cw__gpu_library *library, void *to, int to_device, const void *from, int from_device,
+			  size_t size)
+{
+	const struct blocking copy = { PEER, to, from, size, CW__GPU_D2D, to_device, from_device };
+
+	return run_blocking(library, &copy);
+}
+
+int cw__runtime_peer_copy_2(struct cw__gpu_library *library, void *to, int to_device, const void *from, int from_device,
+			    size_t size)
+{
+	const struct blocking copy = { PEER_2, to, from, size, CW__GPU_D2D, to_device, from_device };
+
+	return run_blocking(library, &copy);
 }
 
 int cw__runtime_copy_async(struct cw__gpu_library *library, void *to, const void *from, size_t size,
@@ -169,18 +251,6 @@ int cw__runtime_copy_async(struct cw__gpu_library *library, void *to, const void
 int cw__runtime_fill_async(struct cw__gpu_library *library, void *address, int byte, size_t size, void *stream)
 {
 	return cw__runtime_settle(library, library->runtime.MemsetAsync(address, byte, size, stream));
-}
-
-int cw__runtime_peer_copy(struct cw__gpu_library *library, void *to, int to_device, const void *from, int from_device,
-			  size_t size)
-{
-	return arrived(library, library->runtime.MemcpyPeer(to, to_device, from, from_device, size));
-}
-
-int cw__runtime_peer_copy_2(struct cw__gpu_library *library, void *to, int to_device, const void *from, int from_device,
-			    size_t size)
-{
-	return arrived(library, library->runtime.MemcpyPeer_v2(to, to_device, from, from_device, size));
 }
 
 int cw__runtime_peer_copy_async(struct cw__gpu_library *library, void *to, int to_device, const void *from,
@@ -258,9 +328,47 @@ int cw__runtime_event_wait(struct cw__gpu_library *library, void *event)
 	return cw__runtime_settle(library, library->runtime.EventSynchronize(event));
 }
 
+struct host_call {
+	struct cw__gpu_library *library;
+	void (*fn)(void *arg);
+	void *arg;
+};
+
+static void run_host_call(void *arg)
+{
+	struct host_call call = *(struct host_call *)arg;
+
+	free(arg);
+	call.fn(call.arg);
+	atomic_fetch_sub_explicit(&call.library->held, 1, memory_order_release);
+}
+
+/* A blocking copy that had looked for fences before must be in the default stream before this one is. What is still
+ * running after so long is there. */
+static void let_copies_in(struct cw__gpu_library *library)
+{
+	uint64_t until = cw__now() + COPIES_IN_NS;
+
+	while (atomic_load_explicit(&library->in_default, memory_order_seq_cst) && cw__now() < until)
+		sched_yield();
+}
+
 int cw__runtime_call_host(struct cw__gpu_library *library, void *stream, void (*fn)(void *arg), void *arg)
 {
-	return cw__runtime_settle(library, library->runtime.LaunchHostFunc(stream, fn, arg));
+	struct host_call *call = malloc(sizeof(*call));
+	int result;
+
+	if (!call)
+		return library->row->no_memory[0].first;
+	*call = (struct host_call){ library, fn, arg };
+	atomic_fetch_add_explicit(&library->held, 1, memory_order_seq_cst);
+	let_copies_in(library);
+	result = library->runtime.LaunchHostFunc(stream, run_host_call, call);
+	if (result) {
+		atomic_fetch_sub_explicit(&library->held, 1, memory_order_release);
+		free(call);
+	}
+	return cw__runtime_settle(library, result);
 }
 
 /* --------------------------------------------------------------------------- memory between processes */

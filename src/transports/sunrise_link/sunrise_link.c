@@ -228,22 +228,6 @@ static int sunrise_open(struct cw_host *host, void **transport_out, const char *
 	return cw__peer_copy_open(host, &kind, transport_out, why_out);
 }
 
-static int numa_node_of(const char *pci)
-{
-	char path[96];
-	FILE *file;
-	int node;
-
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/numa_node", pci);
-	file = fopen(path, "re");
-	if (!file)
-		return -1;
-	if (fscanf(file, "%d", &node) != 1)
-		node = -1;
-	fclose(file);
-	return node;
-}
-
 static void tell_devices(const struct sunrise *sunrise, const struct cw__ptlink_map *map, cw_topology_fn visit,
 			 void *arg)
 {
@@ -251,7 +235,7 @@ static void tell_devices(const struct sunrise *sunrise, const struct cw__ptlink_
 		struct cw_topology_device device = {
 			.device = (int)i,
 			.chip = map->devices[i].known ? map->devices[i].chip : -1,
-			.numa_node = numa_node_of(sunrise->gpu->pci[i]),
+			.numa_node = cw__gpu_numa_node(sunrise->host, sunrise->gpu->pci[i]),
 			.ports = map->devices[i].known ? CW__PTML_PORTS : 0,
 		};
 
