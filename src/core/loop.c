@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -540,7 +539,6 @@ static int drive_spinning(struct cw_loop *loop, _Atomic uint32_t *word, uint32_t
 			cw__loop_turn(loop);
 			cw__loop_unlock(loop);
 		}
-		sched_yield();
 	} while (cw__now() < spin_until);
 	return (atomic_load_explicit(word, memory_order_acquire) & mask) != 0;
 }

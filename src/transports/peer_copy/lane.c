@@ -38,6 +38,7 @@ struct cw__pc_lane {
 	struct cw__pc_job *head, **tail; /* queue */
 	int sleeping, stop, exited;
 	_Atomic unsigned queued;
+	_Atomic int poster; /* processor on which the last job was posted */
 	/* The thread's own: */
 	int entered;
 	void *stream;
@@ -77,8 +78,10 @@ static struct cw__pc_job *take(struct cw__pc_lane *lane, int wait)
 {
 	struct cw__pc_job *job;
 
-	while (wait && !atomic_load_explicit(&lane->queued, memory_order_relaxed) && cw__now() < lane->spin_until)
-		sched_yield(); /* perhaps to the one who brings it */
+	/* Not on the processor of the one who would bring it. */
+	while (wait && !atomic_load_explicit(&lane->queued, memory_order_relaxed) && cw__now() < lane->spin_until &&
+	       atomic_load_explicit(&lane->poster, memory_order_relaxed) != sched_getcpu())
+		relax();
 	pthread_mutex_lock(&lane->lock);
 	while (!(job = pop(lane)) && wait && !lane->stop) {
 		lane->sleeping = 1;
@@ -237,7 +240,8 @@ static void give_notice(struct cw__pc_lane *lane, struct cw__pc_job *job)
 {
 	pthread_mutex_lock(&lane->lock);
 	if (job->slice) {
-		atomic_store_explicit(&job->peer->notice, cw__now() + 2 * NOTICE_NS, memory_order_relaxed);
+		atomic_store_explicit(&job->peer->notifier, sched_getcpu(), memory_order_relaxed);
+		atomic_store_explicit(&job->peer->notice, cw__now() + 2 * NOTICE_NS, memory_order_release);
 		cw__pc_peer_wake(job->peer);
 	}
 	pthread_mutex_unlock(&lane->lock);
@@ -547,6 +551,7 @@ int cw__pc_lane_post(struct cw__peer_copy *pc, struct cw__pc_job *job)
 		return CW_ERR_NO_MEMORY;
 	job->lane = lane;
 	job->next = NULL;
+	atomic_store_explicit(&lane->poster, sched_getcpu(), memory_order_relaxed);
 	pthread_mutex_lock(&lane->lock);
 	*lane->tail = job;
 	lane->tail = &job->next;

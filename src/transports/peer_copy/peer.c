@@ -141,10 +141,13 @@ static void tell_room(struct cw__pc_peer *peer)
  * counts as posted meanwhile, so that the lane need not wake anybody. */
 static void heed_notice(struct cw__pc_peer *peer)
 {
-	uint64_t until = atomic_exchange_explicit(&peer->notice, 0, memory_order_relaxed);
+	uint64_t until = atomic_exchange_explicit(&peer->notice, 0, memory_order_acquire);
+	int busy = atomic_load_explicit(&peer->notifier, memory_order_relaxed);
 
-	while (until && !atomic_load_explicit(&peer->finished, memory_order_relaxed) && cw__now() < until)
-		sched_yield();
+	/* Where the lane shares our processor it needs it, and wakes us soon enough. */
+	while (until && !atomic_load_explicit(&peer->finished, memory_order_relaxed) && cw__now() < until &&
+	       busy != sched_getcpu())
+		;
 }
 
 static void peer_turn(struct cw_task *task)
