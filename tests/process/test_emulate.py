@@ -437,3 +437,22 @@ def test_cuda(emulate, run, world):
         *("--", sys.executable, "-c", code),
     )
     assert (result.stdout, result.stderr) == ("0 0 3\n0 3\n", "")
+
+
+def test_two_programs_over_the_cuda_driver(run, spawn, build_dir, world):
+    """The other vendor of the one table: device memory of one process is read by another, each byte checked."""
+    programs = build_dir.resolve() / "bin"
+    start = ["emulate", "--vendor", "cuda", "--world", world, "--devices", "2", "--"]
+    common = ["--backend=tent", "--metadata_type=p2p", "--xport_type=nvlink_intra", "--seg_type=VRAM"]
+    common += ["--total_buffer_size=16m"]
+    target = spawn("causeway", *start, programs / "tebench", *common, "--seg_name=127.0.0.1", "--local_gpu_id=0")
+    name = target.stdout.readline().decode().split("Segment name: ")[1].strip()
+    result = run(
+        *("causeway", *start, programs / "tebench", *common, f"--target_seg_name={name}", "--local_gpu_id=1"),
+        *("--target_gpu_id=0", "--duration=0.1", "--warmup=0", "--start_block_size=1m", "--max_block_size=1m"),
+        *("--check_consistency", "--op_type=mix"),
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "1048576" in result.stdout
+    target.send_signal(signal.SIGTERM)
+    target.wait(20)

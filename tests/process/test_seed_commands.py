@@ -81,12 +81,6 @@ class Shell:
         self.process.stdout.close()
 
 
-@pytest.fixture(autouse=True)
-def emulator(build_dir):
-    if not (build_dir / "emulators/sunrise/libtangrt_shared.so").exists():
-        pytest.skip("this build has no emulated runtime")
-
-
 @pytest.fixture
 def shells(build_dir):
     """shells(enter) gives a new shell in the world of this test; enter runs it somewhere else."""

@@ -14,19 +14,16 @@ BENCH = ["--metadata_server=P2PHANDSHAKE", "--local_server_name=127.0.0.1", "--b
 TEBENCH = ["--seg_name=127.0.0.1", "--total_buffer_size=4m"]
 SHORT = ["--duration=0.05", "--warmup=0.02", "--start_block_size=4096", "--max_block_size=262144",
          "--check_consistency"]
-# Of each protocol: the vendor whose devices it is for, and the file that shows that this build emulates them.
-PROTOCOLS = {"sunrise_link": ("sunrise", "libtangrt_shared.so"), "nvlink_intra": ("cuda", "libcuda.so.1")}
+PROTOCOLS = {"sunrise_link": "sunrise", "nvlink_intra": "cuda"}  # and the vendor whose devices they are for
 
 
 class World:
     """Programs of the build on the emulated devices of one vendor."""
 
     def __init__(self, build_dir, trace, protocol):
-        vendor, library = PROTOCOLS[protocol]
-        if not (build_dir / "emulators" / vendor / library).exists():
-            pytest.skip(f"this build has no emulated {library}")
         self.bin, self.trace, self.started = build_dir / "bin", trace, []
-        self.emulate = [self.bin / "causeway", "emulate", "--vendor", vendor, "--devices", str(DEVICES), "--world",
+        self.emulate = [self.bin / "causeway", "emulate", "--vendor", PROTOCOLS[protocol],
+                        "--devices", str(DEVICES), "--world",
                         f"tools-{uuid.uuid4().hex[:12]}", "--trace", trace, "--"]
 
     def run(self, program, *arguments):

@@ -254,7 +254,8 @@ static void races(void **state)
 			cw_batch_release(batches[i]);
 		atomic_store(&stop, 1);
 		assert_int_equal(pthread_join(thread, NULL), 0);
-		w.devices->fire(9, CW_OK);
+		for (uintptr_t i = 1; i <= 9; i++)
+			w.devices->fire(i, CW_OK);
 	}
 }
 

@@ -347,6 +347,26 @@ static void forked(void)
 	CHECK(waitpid(child, &status, 0) == child && WEXITSTATUS(status) == 3);
 }
 
+/* With touch=report it is said before the process dies of it. */
+static void reported_touch(void)
+{
+	char line[256] = "";
+	int pipes[2], status;
+	pid_t child;
+
+	CHECK(!pipe(pipes));
+	child = fork();
+	if (!child) {
+		volatile char *a = device_memory(1, 100);
+
+		dup2(pipes[1], STDERR_FILENO);
+		a[7] = 1;
+		_exit(0);
+	}
+	CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+	CHECK(read(pipes[0], line, sizeof(line) - 1) > 0 && strstr(line, "touched device memory at 0x"));
+}
+
 struct row {
 	const char *name;
 	void (*fn)(void);
@@ -366,6 +386,7 @@ static const struct row rows[] = {
 	{ "renumbered", renumbered, "visible=1:0,strict=no", 0 },
 	{ "unknown option", unknown_option, "visible=1,nonsense", 0 },
 	{ "after fork", forked, NULL, 0 },
+	{ "reported touch", reported_touch, "touch=report", 0 },
 };
 
 static void each_row(void **state)

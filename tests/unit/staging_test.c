@@ -497,6 +497,27 @@ static void few_buffers(void **state)
 	free(requests);
 }
 
+/* Whoever waits drives, also what comes back from devices. */
+static void without_progress_threads(void **state)
+{
+	static const struct cw_setting settings[] = { { "progress/threads", "0" }, { "staging/memory", "1m" } };
+	struct cw_batch_options options = CW_BATCH_OPTIONS_INIT;
+	struct cw_request request;
+	struct cw_event event;
+
+	(void)state;
+	fake_world_open(&w, PLUGINS, "local", 0, 1, LENGTH, settings, 2);
+	move(CW_OP_WRITE, 1, 2, 4000000);
+	move(CW_OP_READ, 3, 4, 4000000);
+	request = fake_request(&w, CW_OP_WRITE, 0, 0, LENGTH);
+	options.queue = cw_engine_queue(w.near);
+	cw_batch_release(submit(&request, 1, &options));
+	assert_int_equal(cw_queue_wait(options.queue, &event, 1, 20 * SECOND), 1);
+	assert_int_equal(event.kind, CW_EVENT_BATCH);
+	assert_memory_equal(w.here.bytes, w.there.bytes, LENGTH);
+	fake_world_close(&w);
+}
+
 /* Many requests, devices that take their time, cancels in between: everything ends, and every byte of what completed is
  * right. */
 static void slow_devices(void **state)
@@ -602,6 +623,7 @@ int main(void)
 		cmocka_unit_test(closing_in_a_hang),
 		cmocka_unit_test(few_buffers),
 		cmocka_unit_test(slow_devices),
+		cmocka_unit_test(without_progress_threads),
 		cmocka_unit_test(bad_luck),
 		cmocka_unit_test(locations),
 	};

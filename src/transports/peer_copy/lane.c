@@ -15,7 +15,9 @@
 #define PIECES 16u                 /* put on their way under one hold of the locks */
 #define GROUPS 4u                  /* on a stream at once */
 #define GROUP_JOBS 4u
-#define LINK_GROUP_JOBS 1u   /* links share a request evenly when each tells of every slice */
+#define LINK_GROUP_JOBS 1u /* links share a request evenly when each tells of every slice */
+#define NOTICE_NS 60000ull /* before the end of a long blocking job its loop is woken, to be awake then */
+#define NOTICE_MIN (64u * 1024)
 #define SPIN_NS 50000ull     /* a lane that has worked looks for more for so long before it sleeps */
 #define PAUSE_FIRST 20000ull /* between two looks at an event */
 #define PAUSE_LAST 1000000ull
@@ -41,6 +43,7 @@ struct cw__pc_lane {
 	void *stream;
 	struct group groups[GROUPS];
 	unsigned first, count; /* of groups under way */
+	double bytes_per_ns;   /* of blocking calls, lately; 0 = not known yet */
 	uint64_t spin_until, waited_since;
 };
 
@@ -229,6 +232,28 @@ static void ends(const struct cw__pc_job *job, const struct cw_piece *piece, uin
 
 /* --------------------------------------------------------------------------------------- blocking calls */
 
+/* Wakes who waits for the job, so that it need not be woken when the job has ended. Not for one that was taken away. */
+static void give_notice(struct cw__pc_lane *lane, struct cw__pc_job *job)
+{
+	pthread_mutex_lock(&lane->lock);
+	if (job->slice) {
+		atomic_store_explicit(&job->peer->notice, cw__now() + 2 * NOTICE_NS, memory_order_relaxed);
+		cw__pc_peer_wake(job->peer);
+	}
+	pthread_mutex_unlock(&lane->lock);
+}
+
+/* Of the next blocking call, and with *notice_out = 1 the last one: what is left for the time of a notice. */
+static uint64_t chunk_length(const struct cw__pc_lane *lane, uint64_t left, int *notice_out)
+{
+	double tail = lane->bytes_per_ns * NOTICE_NS;
+
+	*notice_out = tail >= NOTICE_MIN && (double)left <= tail;
+	if (left > CHUNK)
+		return CHUNK;
+	return tail >= NOTICE_MIN && (double)left > 2 * tail ? left - (uint64_t)tail : left;
+}
+
 static int copy_piece(struct cw__pc_lane *lane, struct cw__pc_job *job, const struct cw_piece *piece)
 {
 	uint32_t vendor = lane->pc->gpu->vendor;
@@ -236,16 +261,23 @@ static int copy_piece(struct cw__pc_lane *lane, struct cw__pc_job *job, const st
 
 	ends(job, piece, &to, &from);
 	for (uint64_t at = 0; at < piece->length;) {
-		uint64_t length = piece->length - at < CHUNK ? piece->length - at : CHUNK;
-		int result;
+		uint64_t length, begin;
+		int result, notice;
 
 		if (atomic_load_explicit(&job->canceled, memory_order_relaxed)) {
 			job->status = CW_ERR_CANCELED;
 			return 0;
 		}
+		length = chunk_length(lane, piece->length - at, &notice);
+		if (notice && at)
+			give_notice(lane, job);
+		begin = cw__now();
 		cw__pc_lock(vendor, job->way.to, job->way.from, CW_FOREVER);
 		result = cw__pc_copy(lane->pc, &job->way, to + at, from + at, length, NULL);
 		cw__pc_unlock(vendor, job->way.to, job->way.from);
+		if (length >= NOTICE_MIN)
+			lane->bytes_per_ns += ((double)length / (double)(cw__now() - begin + 1) - lane->bytes_per_ns) /
+					      (lane->bytes_per_ns > 0 ? 4 : 1);
 		if (result) {
 			job_fail(lane, job, result, "copying");
 			return 0;
