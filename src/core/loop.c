@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -16,6 +17,7 @@
 #include <unistd.h>
 
 #define PARK_NS (500 * 1000ull) /* how long the progress thread stays away after a caller drove */
+#define LOOKS 8u                /* so often it sees the same caller drive before it trusts it to wake us */
 #define PARKED 1u               /* loop->park: for PARK_NS */
 #define PARKED_LONG 2u          /* until the caller that drives goes */
 #define COPIES_PER_TURN 4       /* chunks of synchronous work between two looks at the descriptors */
@@ -82,20 +84,37 @@ void cw__io_remove(struct cw_io *io)
 
 /* ---------------------------------------------------------------------------------- being woken up */
 
-void cw__loop_kick(struct cw_loop *loop)
+/* One caller waits, in epoll_wait or spinning: it handles whatever comes. */
+static int is_driven_by_one(struct cw_loop *loop)
+{
+	return atomic_load_explicit(&loop->drivers, memory_order_seq_cst) == 1 &&
+	       !atomic_load_explicit(&loop->futex_waiters, memory_order_seq_cst);
+}
+
+static void unpark(struct cw_loop *loop)
+{
+	if (atomic_exchange_explicit(&loop->park, 0, memory_order_acq_rel))
+		cw__futex_wake_all(&loop->park);
+}
+
+static void wake_sleeper(struct cw_loop *loop)
 {
 	uint64_t one = 1;
 
-	/* Pairs with the fence in prepare_sleep(): either we see the sleeper, or it sees our work. */
-	atomic_thread_fence(memory_order_seq_cst);
-	if (atomic_exchange_explicit(&loop->park, 0, memory_order_acq_rel))
-		cw__futex_wake_all(&loop->park);
 	if (!atomic_load_explicit(&loop->sleeping, memory_order_relaxed))
 		return;
 	if (atomic_exchange_explicit(&loop->wake_pending, 1, memory_order_acq_rel))
 		return;
 	if (write(loop->wake_fd, &one, sizeof(one)) < 0)
 		return; /* full means readable: the sleeper wakes anyway */
+}
+
+void cw__loop_kick(struct cw_loop *loop)
+{
+	/* Pairs with the fence in prepare_sleep(): either we see the sleeper, or it sees our work. */
+	atomic_thread_fence(memory_order_seq_cst);
+	unpark(loop);
+	wake_sleeper(loop);
 }
 
 void cw__task_post(struct cw_loop *loop, struct cw_task *task)
@@ -106,7 +125,11 @@ void cw__task_post(struct cw_loop *loop, struct cw_task *task)
 		task->next = head;
 	while (!atomic_compare_exchange_weak_explicit(&loop->inbox, &head, task, memory_order_release,
 						      memory_order_relaxed));
-	cw__loop_kick(loop);
+	atomic_thread_fence(memory_order_seq_cst);
+	/* A caller that waits alone sees the inbox, or kicks when it goes: no need for the progress thread. */
+	if (!is_driven_by_one(loop))
+		unpark(loop);
+	wake_sleeper(loop);
 }
 
 void cw__loop_scan(struct cw_loop *loop)
@@ -421,37 +444,46 @@ static int spin(struct cw_loop *loop)
 	return 0;
 }
 
+/* What the progress thread knows of those who drive in its place. */
+struct absence {
+	uint32_t epoch;
+	unsigned looks; /* at the same caller */
+};
+
 /* 1 = a caller drives, or did a moment ago; we stayed away meanwhile. A caller that has been waiting for a while is
  * left alone until it goes; it wakes us then. */
-static int stay_away(struct cw_loop *loop, uint32_t *epoch)
+static int stay_away(struct cw_loop *loop, struct absence *absence)
 {
-	uint32_t now_epoch = atomic_load_explicit(&loop->drive_epoch, memory_order_acquire);
-	int driven = atomic_load_explicit(&loop->drivers, memory_order_acquire) != 0, moved = now_epoch != *epoch;
-	uint32_t parked = driven && !moved ? PARKED_LONG : PARKED;
+	uint32_t epoch = atomic_load_explicit(&loop->drive_epoch, memory_order_acquire), parked;
+	int driven = atomic_load_explicit(&loop->drivers, memory_order_acquire) != 0, moved = epoch != absence->epoch;
 
 	if (!driven && !moved)
 		return 0;
-	*epoch = now_epoch;
+	absence->epoch = epoch;
+	absence->looks = moved ? 0 : absence->looks + 1;
+	parked = absence->looks >= LOOKS ? PARKED_LONG : PARKED;
 	/* Pairs with cw__loop_kick() and the end of cw__loop_wait(): either we see why not, or they see us. */
 	atomic_store_explicit(&loop->park, parked, memory_order_seq_cst);
 	if (!atomic_load_explicit(&loop->inbox, memory_order_seq_cst) &&
 	    !atomic_load_explicit(&loop->engine->stopping, memory_order_seq_cst) &&
 	    (parked == PARKED || atomic_load_explicit(&loop->drivers, memory_order_seq_cst)))
 		cw__futex_wait(&loop->park, parked, parked == PARKED ? cw__now() + PARK_NS : CW_FOREVER);
-	/* 0 = somebody wants us to drive at once. */
-	return atomic_exchange_explicit(&loop->park, 0, memory_order_acq_rel) != 0;
+	/* Kicked, and the caller that did it does not wait for what it wanted: drive at once. */
+	return atomic_exchange_explicit(&loop->park, 0, memory_order_acq_rel) != 0 ||
+	       (is_driven_by_one(loop) && !atomic_load_explicit(&loop->scan_wanted, memory_order_seq_cst) &&
+		!atomic_load_explicit(&loop->engine->stopping, memory_order_seq_cst));
 }
 
 static void *progress_main(void *arg)
 {
 	struct cw_loop *loop = arg;
-	uint32_t epoch = 0;
+	struct absence absence = { 0, 0 };
 
 	while (!atomic_load_explicit(&loop->engine->stopping, memory_order_acquire)) {
 		uint64_t until = CW_FOREVER;
 		int any, asleep = 0;
 
-		if (stay_away(loop, &epoch))
+		if (stay_away(loop, &absence))
 			continue;
 		cw__loop_lock(loop);
 		any = cw__loop_turn(loop);
@@ -508,6 +540,7 @@ static int drive_spinning(struct cw_loop *loop, _Atomic uint32_t *word, uint32_t
 			cw__loop_turn(loop);
 			cw__loop_unlock(loop);
 		}
+		sched_yield();
 	} while (cw__now() < spin_until);
 	return (atomic_load_explicit(word, memory_order_acquire) & mask) != 0;
 }

@@ -78,7 +78,7 @@ static struct cw__pc_job *take(struct cw__pc_lane *lane, int wait)
 	struct cw__pc_job *job;
 
 	while (wait && !atomic_load_explicit(&lane->queued, memory_order_relaxed) && cw__now() < lane->spin_until)
-		relax();
+		sched_yield(); /* perhaps to the one who brings it */
 	pthread_mutex_lock(&lane->lock);
 	while (!(job = pop(lane)) && wait && !lane->stop) {
 		lane->sleeping = 1;
@@ -243,12 +243,13 @@ static void give_notice(struct cw__pc_lane *lane, struct cw__pc_job *job)
 	pthread_mutex_unlock(&lane->lock);
 }
 
-/* Of the next blocking call, and with *notice_out = 1 the last one: what is left for the time of a notice. */
-static uint64_t chunk_length(const struct cw__pc_lane *lane, uint64_t left, int *notice_out)
+/* Of the next blocking call, `done` bytes after the first one. What takes about as long as a notice is kept for last.
+ */
+static uint64_t chunk_length(const struct cw__pc_lane *lane, uint64_t done, uint64_t left, int *notice_out)
 {
 	double tail = lane->bytes_per_ns * NOTICE_NS;
 
-	*notice_out = tail >= NOTICE_MIN && (double)left <= tail;
+	*notice_out = done && tail >= NOTICE_MIN && (double)left <= 2 * tail;
 	if (left > CHUNK)
 		return CHUNK;
 	return tail >= NOTICE_MIN && (double)left > 2 * tail ? left - (uint64_t)tail : left;
@@ -268,8 +269,8 @@ static int copy_piece(struct cw__pc_lane *lane, struct cw__pc_job *job, const st
 			job->status = CW_ERR_CANCELED;
 			return 0;
 		}
-		length = chunk_length(lane, piece->length - at, &notice);
-		if (notice && at)
+		length = chunk_length(lane, at, piece->length - at, &notice);
+		if (notice)
 			give_notice(lane, job);
 		begin = cw__now();
 		cw__pc_lock(vendor, job->way.to, job->way.from, CW_FOREVER);

@@ -3,6 +3,7 @@
  * A peer: slices that the core posts become jobs of lanes, and jobs that lanes have finished end as slices on the loop.
  * Small requests do not come this way: cw__peer_copy_copy() copies them in the calling thread.
  */
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -136,13 +137,14 @@ static void tell_room(struct cw__pc_peer *peer)
 			ops_of(peer)->rail_ready(peer->pc->host, peer->core, rail);
 }
 
-/* A lane said that a job is about to end. To go to sleep now and be woken again would take longer than that. */
+/* A lane said that a job is about to end. To go to sleep now and be woken again would take longer than that. Our task
+ * counts as posted meanwhile, so that the lane need not wake anybody. */
 static void heed_notice(struct cw__pc_peer *peer)
 {
 	uint64_t until = atomic_exchange_explicit(&peer->notice, 0, memory_order_relaxed);
 
 	while (until && !atomic_load_explicit(&peer->finished, memory_order_relaxed) && cw__now() < until)
-		;
+		sched_yield();
 }
 
 static void peer_turn(struct cw_task *task)
@@ -150,9 +152,10 @@ static void peer_turn(struct cw_task *task)
 	struct cw__pc_peer *peer = cw__container(task, struct cw__pc_peer, task);
 	struct cw__peer_copy *pc = peer->pc;
 
+	if (!peer->closed)
+		heed_notice(peer);
 	atomic_store_explicit(&peer->posted, 0, memory_order_seq_cst);
 	if (!peer->closed) {
-		heed_notice(peer);
 		collect(peer);
 		tell_links(peer);
 		tell_room(peer);
