@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a copy between devices costs through the engine, against the one runtime call that does the same. Both sides are
- * in this program and take turns copy by copy, so that whatever else the machine does hits both. Needs a Tang runtime;
+ * in this program and take turns, a few copies each, so that whatever else the machine does hits both. Needs a Tang runtime;
  * run it on the emulated one:
  *
  *     causeway emulate --vendor sunrise --devices 2 -- device_overhead ROUNDS
@@ -30,6 +30,7 @@
 #define DEVICES 2
 #define ROUNDS_MAX 100
 #define ITERATIONS_MAX 4000
+#define RUN 10 /* copies of one side before the other has its turn */
 #define LINE 512
 
 extern char **environ;
@@ -320,20 +321,21 @@ static struct times times_of(double *values, unsigned count)
 	return (struct times){ .median = sorted_median(values, count), .undisturbed = values[count / 10] };
 }
 
-/* One round: pairs of copies, each side first in every second pair. */
-static void round_of_pairs(const struct copy *copy, unsigned pairs, struct times *bare_out, struct times *engine_out)
+/* One round: the sides take turns, RUN copies at a time, one behind the other as a program makes them. */
+static void round_of_turns(const struct copy *copy, unsigned count, struct times *bare_out, struct times *engine_out)
 {
 	static double bare[ITERATIONS_MAX], engine[ITERATIONS_MAX];
 
-	for (unsigned i = 0; i < pairs; i++) {
-		if (i % 2)
-			bare[i] = (double)bare_copy(copy) / 1e3;
-		engine[i] = (double)engine_copy(copy, CW_OP_WRITE) / 1e3;
-		if (i % 2 == 0)
+	for (unsigned at = 0; at < count; at += RUN) {
+		unsigned end = count - at < RUN ? count : at + RUN;
+
+		for (unsigned i = at; i < end; i++)
+			engine[i] = (double)engine_copy(copy, CW_OP_WRITE) / 1e3;
+		for (unsigned i = at; i < end; i++)
 			bare[i] = (double)bare_copy(copy) / 1e3;
 	}
-	*bare_out = times_of(bare, pairs);
-	*engine_out = times_of(engine, pairs);
+	*bare_out = times_of(bare, count);
+	*engine_out = times_of(engine, count);
 }
 
 static void measure(size_t at, const struct copy *copy, unsigned rounds)
@@ -343,9 +345,9 @@ static void measure(size_t at, const struct copy *copy, unsigned rounds)
 	struct times bare, engine;
 
 	prove(copy);
-	round_of_pairs(copy, workloads[at].warm_up, &bare, &engine);
+	round_of_turns(copy, workloads[at].warm_up, &bare, &engine);
 	for (unsigned i = 0; i < rounds; i++) {
-		round_of_pairs(copy, workloads[at].iterations, &bare, &engine);
+		round_of_turns(copy, workloads[at].iterations, &bare, &engine);
 		figures[BARE][i] = bare.median;
 		figures[ENGINE][i] = engine.median;
 		figures[RATIO][i] = engine.median / bare.median;

@@ -250,6 +250,7 @@ struct cw__pc_peer {
 	_Atomic(struct cw__pc_job *) finished;
 	_Atomic unsigned reporters; /* lanes that are just handing over a job */
 	_Atomic int posted;
+	_Atomic uint64_t notice; /* a job is about to end: the loop may wait for it until then; 0 = none */
 	struct cw_task task;
 	int closed;         /* loop */
 	unsigned abandoned; /* jobs that lanes have not given back; loop */

@@ -236,8 +236,10 @@ static void ends(const struct cw__pc_job *job, const struct cw_piece *piece, uin
 static void give_notice(struct cw__pc_lane *lane, struct cw__pc_job *job)
 {
 	pthread_mutex_lock(&lane->lock);
-	if (job->slice)
+	if (job->slice) {
+		atomic_store_explicit(&job->peer->notice, cw__now() + 2 * NOTICE_NS, memory_order_relaxed);
 		cw__pc_peer_wake(job->peer);
+	}
 	pthread_mutex_unlock(&lane->lock);
 }
 

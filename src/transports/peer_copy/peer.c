@@ -136,6 +136,15 @@ static void tell_room(struct cw__pc_peer *peer)
 			ops_of(peer)->rail_ready(peer->pc->host, peer->core, rail);
 }
 
+/* A lane said that a job is about to end. To go to sleep now and be woken again would take longer than that. */
+static void heed_notice(struct cw__pc_peer *peer)
+{
+	uint64_t until = atomic_exchange_explicit(&peer->notice, 0, memory_order_relaxed);
+
+	while (until && !atomic_load_explicit(&peer->finished, memory_order_relaxed) && cw__now() < until)
+		;
+}
+
 static void peer_turn(struct cw_task *task)
 {
 	struct cw__pc_peer *peer = cw__container(task, struct cw__pc_peer, task);
@@ -143,6 +152,7 @@ static void peer_turn(struct cw_task *task)
 
 	atomic_store_explicit(&peer->posted, 0, memory_order_seq_cst);
 	if (!peer->closed) {
+		heed_notice(peer);
 		collect(peer);
 		tell_links(peer);
 		tell_room(peer);
