@@ -265,6 +265,18 @@ static void leave_transport(struct cw__request *request)
 	request->have_path = 0;
 }
 
+/* Does every rail that could carry the request keep failing? One that works is enough to stay. */
+static int rails_fail(const struct cw__request *request)
+{
+	const struct cw__lane *lane = &request->segment->lanes[request->part];
+	const struct cw_reach *reach = &request->reach;
+
+	for (unsigned i = reach->rail_first; i < reach->rail_first + reach->rail_count; i++)
+		if (!lane->rails[i].status && lane->rails[i].failures < GIVE_UP_AFTER)
+			return 0;
+	return 1;
+}
+
 /* May this failure be answered by trying again? */
 static int can_retry(const struct cw__slice *slice, int status, enum cw_remote_state remote)
 {
@@ -306,7 +318,7 @@ static void slice_failed(struct cw__slice *slice, int status, enum cw_remote_sta
 		if (status == CW_ERR_UNSUPPORTED) {
 			request->skip |= 1u << slice->part;
 			request->have_path = 0;
-		} else if (segment->lanes[slice->part].rails[slice->base.rail].failures >= GIVE_UP_AFTER) {
+		} else if (slice->part == request->part && rails_fail(request)) {
 			leave_transport(request);
 		}
 		if (!request->have_path || request->state == CW__REQUEST_DRAINING)

@@ -11,8 +11,11 @@ COUNT = 10_000
 LENGTH = 256
 SLOTS = 16
 
-# Every fill and every copy in a stream is done so many microseconds after its turn.
+# Every fill in a stream is done so many microseconds after its turn.
 LATE = "tangMemsetAsync delay 50\n"
+VERY_LATE = "tangMemsetAsync delay 500\n"
+LATE_CONSUMER = "tangMemcpyAsync delay 500\n"
+LATE_COPY = "tangMemcpyPeer delay 300\n"
 
 
 class Scene:
@@ -67,9 +70,21 @@ def test_nothing_is_early(scene, op, prerequisite):
     assert scene.wrong_bytes(op, COUNT, prerequisite, fence=True) == 0
 
 
-@pytest.mark.parametrize("op, prerequisite, fence", [("write", "none", True), ("write", "stream", False), ("read", "event", False)])
-def test_without_it_bytes_are_wrong(scene, op, prerequisite, fence):
-    assert scene.wrong_bytes(op, 1000, prerequisite, fence) > 0
+@pytest.mark.parametrize(
+    "op, prerequisite, fence, faults",
+    [
+        ("write", "none", True, VERY_LATE),
+        ("write", "stream", False, LATE_COPY),
+        ("read", "none", True, LATE_CONSUMER),
+        ("read", "event", False, LATE_COPY),
+    ],
+)
+def test_without_it_bytes_are_wrong(build_dir, tmp_path, op, prerequisite, fence, faults):
+    scene = Scene(build_dir, tmp_path, {}, faults)
+    try:
+        assert scene.wrong_bytes(op, 1000, prerequisite, fence) > 0
+    finally:
+        scene.world.dispose()
 
 
 @pytest.mark.parametrize("scene", [{**LINK_OFF, "transports/shm/enable": "off"}], ids=["tcp"], indirect=True)

@@ -43,7 +43,7 @@
 #ifndef BATCHES
 #define BATCHES 20000 /* for each row */
 #endif
-#define ROW_TIME (6 * SECOND) /* then the rest of a row is left out */
+#define ROW_TIME (4 * SECOND) /* then the rest of a row is left out */
 
 static const struct row {
 	const char *name, *wrapped;
