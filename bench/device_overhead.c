@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a copy between devices costs through the engine, against the one runtime call that does the same. Both sides are
- * in this program and take turns, a few copies each, so that what else the machine does hits both. Needs a Tang runtime;
+ * in this program and take turns, a few copies each, so that what else the machine does hits both. Needs a Tang
  * runtime; run it on the emulated one:
  *
  *     causeway emulate --vendor sunrise --devices 2 -- device_overhead ROUNDS
