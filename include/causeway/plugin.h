@@ -213,8 +213,8 @@ struct cw_host_ops {
 	 * this thread holds other grants, which have to end first. */
 	int (*access_check)(struct cw_host *host, const struct cw_claim *claim);
 	int (*access_begin)(struct cw_host *host, const struct cw_claim *claim, struct cw_grant *grant_out);
-	/* moved: bytes that were really read or written, from the start of the grant. CW_OK, or ERR_IO: what was
-	 * written could not be brought to the device. */
+	/* moved: bytes that were really read or written, from the start of the grant. CW_OK, or ERR_IO or
+	 * ERR_UNSUPPORTED (the device is lost): what was written could not be brought to the device. */
 	int (*access_end)(struct cw_host *host, struct cw_grant *grant, uint64_t moved);
 	/* Finds a live region by id for a part that grants it (shm); NULL when gone. Pinned until region_put. */
 	const struct cw_region_view *(*region_get)(struct cw_host *host, uint64_t id, uint64_t key);
@@ -418,8 +418,9 @@ struct cw_platform_ops {
 			struct cw_allocation *allocation_out);
 	void (*release)(void *platform, struct cw_allocation *allocation);
 	/* Between host memory and memory of a device that claim() found; blocks until done; length is at most
-	 * CW_CHUNK_MAX. Any thread, several at once; the caller's current device stays as it is. CW_OK or ERR_IO. Both
-	 * are required when claim() ever gives another kind than HOST. */
+	 * CW_CHUNK_MAX. Any thread, several at once; the caller's current device stays as it is. CW_OK, ERR_IO, or
+	 * ERR_UNSUPPORTED: the device is lost, trying again does not help. Both are required when claim() ever gives
+	 * another kind than HOST. */
 	int (*copy_in)(void *platform, int device, void *device_address, const void *host_address, size_t length);
 	int (*copy_out)(void *platform, int device, void *host_address, const void *device_address, size_t length);
 	/* Calls ready(arg, status) once, on any thread and perhaps before it returns, when the event has happened, or

@@ -50,7 +50,7 @@ int cw__device_copy(struct cw_engine *engine, const struct cw_region *region, in
 		status = platform->ops->copy_in(platform->state, region->view.device, there, buffer, length);
 	else
 		status = platform->ops->copy_out(platform->state, region->view.device, buffer, there, length);
-	return status ? CW_ERR_IO : CW_OK;
+	return !status || status == CW_ERR_UNSUPPORTED ? status : CW_ERR_IO;
 }
 
 /* Room for at most *length bytes, which may become less, behind a header. */

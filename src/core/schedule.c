@@ -498,7 +498,7 @@ static struct cw__slice *cut(struct cw__request *request, unsigned rail_number)
 static void post(struct cw__request *request, unsigned rail_number, struct cw__slice **slices, unsigned count)
 {
 	struct cw_segment *segment = request->segment;
-	unsigned part = request->part;
+	unsigned part = slices[0]->part; /* the request may have left for another one while they were staged */
 	struct cw__rail *rail = &segment->lanes[part].rails[rail_number];
 	struct cw_slice *bases[GROUP];
 	uint64_t now = cw__now();

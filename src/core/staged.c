@@ -25,7 +25,7 @@ static void keep_place(struct cw__slice *slice, int on)
 	}
 }
 
-/* Our own device failed, so no other way and no other try helps. */
+/* Our own device failed (or is lost), so no other way and no other try helps. */
 static void fail_request(struct cw__slice *slice, int status)
 {
 	struct cw__request *request = slice->request;

@@ -151,9 +151,10 @@ static int bring(struct cw_engine *engine, const struct cw__slice *slice, const 
 	int status;
 
 	while (!(status = next_run(engine->staging, slice, at, &address, &length)) && length) {
-		status = cw__device_copy(engine, region, to_device, address, memory + at, length);
-		if (status)
+		if (cw__device_copy(engine, region, to_device, address, memory + at, length)) {
+			status = CW_ERR_IO;
 			break;
+		}
 		at += length;
 	}
 	return status;

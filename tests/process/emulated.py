@@ -90,9 +90,10 @@ class World:
             data += part
         return dict(row.decode().split("=", 1) for row in data[:-1].split(b"\0") if row)
 
-    def peer(self, name="127.0.0.1", opened=True, **settings):
-        """A cwpeer in this world, with an open engine unless told otherwise."""
-        peer = Peer([self.build_dir / "bin/cwpeer"], environment=self.environment, **settings)
+    def peer(self, name="127.0.0.1", opened=True, options=None, **settings):
+        """A cwpeer in this world, with an open engine unless told otherwise; options: other ones than the world's."""
+        environment = self.environment | ({"CAUSEWAY_EMULATE_OPTIONS": options} if options else {})
+        peer = Peer([self.build_dir / "bin/cwpeer"], environment=environment, **settings)
         self.peers.append(peer)
         return peer.open(name) if opened else peer
 

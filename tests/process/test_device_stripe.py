@@ -80,11 +80,12 @@ def test_four_ports_are_four_times_as_fast(start, capsys):
 
 
 @pytest.mark.parametrize("op", ["write", "read"])
-def test_a_port_that_dies_in_the_middle(start, op):
+def test_a_port_that_dies_in_the_middle(start, op, capfd):
     """The copy is completed, exact, over the other three, and the report counts the one that is down."""
     scene = start(f"tangMemcpy* bytes=1048576 call=2 port_down 0 2 {2 * MIB}\n", **STRIPED)
     assert scene.link()["rails_down"] == 0
     scene.seconds(op)
+    assert "device 0 port 2" in capfd.readouterr().err
     link = scene.link()
     assert (link["rails"], link["rails_down"], link["chosen"]) == (PORTS, 1, True), link
     scene.seconds(op, seed=2)

@@ -272,7 +272,7 @@ def test_strict_fails_rather(make_world):
 
 def test_a_failure_that_passes(make_world):
     """One call fails once: the copy is made by the next step, and later ones by the first again or the next; exact."""
-    scene = Scene(make_world(faults=f"{PEER} call=1 fail 700\n"))
+    scene = Scene(make_world(faults=f"{PEER} call=1 fail 999\n"))
     scene.moved("write", "device 0", "device 1", MIB)
     scene.moved("read", "device 0", "device 1", MIB)
 

@@ -241,7 +241,7 @@ static int copy(const struct gpu_platform *platform, int device, const struct er
 		return CW_OK;
 	report(platform, errand->kind == CW__GPU_H2D ? "copying to the device" : "copying from the device", device,
 	       result);
-	return CW_ERR_IO;
+	return platform->gpu->is_fatal(result) ? CW_ERR_UNSUPPORTED : CW_ERR_IO;
 }
 
 static int platform_copy_in(void *state, int device, void *device_address, const void *host_address, size_t length)
