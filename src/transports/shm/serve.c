@@ -688,7 +688,7 @@ static void session_open(struct cw__shm *shm, int fd)
 		return;
 	}
 	ops->timer_set(shm->loop, &session->timer,
-		       cw__after(ops->now(), ops->setting_number(shm->host, "control/idle_timeout", 5000) * CW__MS));
+		       cw__after(ops->now(), ops->setting_number(shm->host, "control/idle_timeout", 5 * CW__SECOND)));
 }
 
 static void accept_ready(struct cw_io *io, uint32_t events)
