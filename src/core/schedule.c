@@ -5,8 +5,6 @@
  * cw__request_inline(), which copies in the caller's thread.
  */
 #include <core/core.h>
-#include <stdlib.h>
-#include <string.h>
 
 #define GROUP 16u               /* slices offered to post() at once */
 #define STAGING_MAX (2 * GROUP) /* slices of one rail that are with a stager before they are posted */
@@ -254,25 +252,28 @@ static int is_strict(const struct cw__request *request)
 	return request->segment->strict || request->batch->flags & CW_BATCH_STRICT;
 }
 
+static void skip_part(struct cw__request *request, unsigned part)
+{
+	request->skip |= 1u << part;
+	request->have_path = 0;
+}
+
 /* Another transport for a request whose own keeps failing, unless the caller forbade that. */
 static void leave_transport(struct cw__request *request)
 {
 	struct cw__path other;
 
-	if (is_strict(request) || choose(request, request->skip | 1u << request->part, &other))
-		return;
-	request->skip |= 1u << request->part;
-	request->have_path = 0;
+	if (!is_strict(request) && !choose(request, request->skip | 1u << request->part, &other))
+		skip_part(request, request->part);
 }
 
-/* Does every rail that could carry the request keep failing? One that works is enough to stay. */
+/* One rail that works is enough to stay with a transport. */
 static int rails_fail(const struct cw__request *request)
 {
-	const struct cw__lane *lane = &request->segment->lanes[request->part];
-	const struct cw_reach *reach = &request->reach;
+	const struct cw__rail *rails = &request->segment->lanes[request->part].rails[request->reach.rail_first];
 
-	for (unsigned i = reach->rail_first; i < reach->rail_first + reach->rail_count; i++)
-		if (!lane->rails[i].status && lane->rails[i].failures < GIVE_UP_AFTER)
+	for (unsigned i = 0; i < request->reach.rail_count; i++)
+		if (!rails[i].status && rails[i].failures < GIVE_UP_AFTER)
 			return 0;
 	return 1;
 }
@@ -315,12 +316,10 @@ static void slice_failed(struct cw__slice *slice, int status, enum cw_remote_sta
 			refresh(request);
 			return;
 		}
-		if (status == CW_ERR_UNSUPPORTED) {
-			request->skip |= 1u << slice->part;
-			request->have_path = 0;
-		} else if (slice->part == request->part && rails_fail(request)) {
+		if (status == CW_ERR_UNSUPPORTED)
+			skip_part(request, slice->part);
+		else if (slice->part == request->part && rails_fail(request))
 			leave_transport(request);
-		}
 		if (!request->have_path || request->state == CW__REQUEST_DRAINING)
 			enqueue(request);
 		return;
@@ -741,10 +740,8 @@ static void copy_failed(struct cw__request *request, int status)
 		return;
 	if (!is_stale(status) && cw_status_scope(status) >= CW_SCOPE_PATH)
 		leave_transport(request);
-	if (status == CW_ERR_UNSUPPORTED && !is_strict(request)) {
-		request->skip |= 1u << request->part;
-		request->have_path = 0;
-	}
+	if (status == CW_ERR_UNSUPPORTED && !is_strict(request))
+		skip_part(request, request->part);
 	if (!request->have_path)
 		enqueue(request);
 	else if (!can_repeat(request, status))

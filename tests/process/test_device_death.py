@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Life and death of device memory that another process has mapped: killed, stopped and restarted peers, copies that never
-end, revocation, and closing in every order. The runtime's own count of open handles tells what was left behind."""
+"""Life and death of device memory that another process has mapped: killed, stopped and restarted peers, copies that
+never end, revocation, and closing in every order. The runtime itself counts what was left open."""
 
 import itertools
 import time

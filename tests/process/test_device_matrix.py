@@ -223,8 +223,8 @@ def test_tensors_inside_one_allocation(scene, op, remote):
                 assert_content(scene.near, "near device 0", seed=9, **inside)
             else:
                 assert_content(scene.far, "whole", seed=10, **inside)
-        places = [0, *(place for offset, length in tensors.values() for place in (offset + 1, offset + length - 1)), LENGTH]
-        for start, end in zip(places[::2], places[1::2]):
+        edges = [edge for offset, length in tensors.values() for edge in (offset + 1, offset + length - 1)]
+        for start, end in zip([0, *edges[1::2]], [*edges[::2], LENGTH]):
             if op == "write":
                 assert_content(scene.far, "whole", seed=9, offset=start, position=start, length=end - start)
             else:
@@ -276,7 +276,8 @@ def test_engine_owned_device_memory(world):
     near, far = world.peer(), world.peer()
     near.allocate(memory="here", length=MIB, location="sunrise:0")
     address = far.allocate(memory="there", length=MIB, location="sunrise:1")["address"]
-    assert (near.region(memory="here")["location"], far.region(memory="there")["location"]) == ("sunrise:0", "sunrise:1")
+    assert near.region(memory="here")["location"] == "sunrise:0"
+    assert far.region(memory="there")["location"] == "sunrise:1"
     assert_content(near, "here", byte=0)
     near.fill(memory="here", seed=12)
     near.segment(segment="s", peer=far.engine)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the vendor's documents leave open, and what differs between installations: the emulated runtime behaves in each of
-the possible ways, and bytes are right in all of them."""
+"""What the vendor's documents leave open, and what differs between installations: the emulated runtime behaves in each
+of the possible ways, and bytes are right in all of them."""
 
 import pytest
 

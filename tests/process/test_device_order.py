@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Device work before and after a batch: a producer that writes late, a consumer that must not be early, and a
-notification behind its data. Each case without its prerequisite or fence must show wrong bytes, or it proves nothing."""
+notification behind its data. Each case without its prerequisite or fence must show wrong bytes, or it proves
+nothing."""
 
 import pytest
 
@@ -93,7 +94,11 @@ def test_nothing_is_early_through_host_memory(scene, op):
     assert scene.wrong_bytes(op, 2000, "event", fence=True) == 0
 
 
-@pytest.mark.parametrize("settings", [{}, {"transports/sunrise_link/async_memcpy_threshold": "1"}, LINK_OFF], ids=["link", "async", "staged"])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"transports/sunrise_link/async_memcpy_threshold": "1"}, LINK_OFF],
+    ids=["link", "async", "staged"],
+)
 def test_a_notification_is_behind_its_data(build_dir, tmp_path, settings):
     """The copies themselves are late too. The receiver looks at its device memory as soon as it is told."""
     faults = LATE + "tangMemcpyPeer* delay 500\ntangMemcpyAsync delay 300\n"

@@ -8,7 +8,7 @@ from emulated import KIB, MIB, SECOND, World
 from test_device_matrix import assert_content, completed, make
 
 PORTS = 4
-BANDWIDTH = 150_000_000  # bytes per second of a port
+BANDWIDTH = 100_000_000  # bytes per second of a port
 LENGTH = 64 * MIB
 STRIPED = {"transports/sunrise_link/enable_port_striping": "on"}
 
@@ -66,13 +66,15 @@ def start(build_dir, tmp_path, request):
 def test_four_ports_are_four_times_as_fast(start, capsys):
     one, four = start(), start(**STRIPED)
     assert one.link()["rails"] == 1 and four.link()["rails"] == PORTS
-    ratios = []
-    while len(ratios) < 3 and max(ratios, default=0) < 3.6:  # only a busy machine needs another try
-        ratios.append(one.seconds() / four.seconds())
+    best = {}
+    for op in ("write", "read"):
+        ratios = []
+        while len(ratios) < 4 and max(ratios, default=0) < 3.6:  # only a busy machine needs another try
+            ratios.append(one.seconds(op) / four.seconds(op))
+        assert max(ratios) >= 3.6, ratios
+        best[op] = max(ratios)
     with capsys.disabled():
-        print(f" [64 MiB: {max(ratios):.2f} times as fast over {PORTS} ports]", end="")
-    assert max(ratios) >= 3.6, ratios
-    assert one.seconds("read") / four.seconds("read") > 2.5
+        print(f" [64 MiB over {PORTS} ports: write {best['write']:.2f}, read {best['read']:.2f} times as fast]", end="")
 
     assert sorted(one.carried())[:-1] == [0] * (PORTS - 1)
     shares = four.carried()

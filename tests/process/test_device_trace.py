@@ -93,8 +93,8 @@ def make_world(build_dir, tmp_path):
 
 
 def forbidden(calls, made):
-    """Of these calls, the symbols that no request may lead to. A look at the default stream is how a blocking copy makes
-    sure that it is over; the streams that were made are never asked as a whole."""
+    """Of these calls, the symbols that no request may lead to. A look at the default stream is how a blocking copy
+    makes sure that it is over; the streams that were made are never asked as a whole."""
     asked = {call.symbol for call in calls if call.symbol == "tangStreamQuery" and call.arguments["stream"] in made}
     return NEVER_FOR_A_REQUEST & set(names(calls)) | asked
 
@@ -152,7 +152,7 @@ def test_which_call(make_world, pair, two):
 
 @pytest.mark.parametrize("address", ["same", "other"])
 def test_mapped_memory_is_host_memory(make_world, address):
-    """Wherever devices see it, and although the runtime gives it an address of a device: the direction is the host's."""
+    """Wherever devices see it, and although the runtime gives it a device's address: the direction is the host's."""
     scene = Scene(make_world(options=f"mapped_address={address}"))
     for op, kind in (("write", H2D), ("read", D2H)):
         calls = copies(scene.moved(op, "mapped", "device 1", MIB))
@@ -179,7 +179,8 @@ def test_no_question_on_the_way_of_a_request(make_world, threshold):
     """After each pair was used once, requests make no call but those that move bytes."""
     scene = Scene(make_world(), **{"transports/sunrise_link/async_memcpy_threshold": threshold})
     pairs = [(local, remote) for local in KINDS for remote in ("device 0", "device 1")]
-    requests = [scene.request(op, *pair, length) for pair in pairs for op in ("write", "read") for length in (64, 2 * MIB)]
+    kinds = [(op, length) for op in ("write", "read") for length in (64, 2 * MIB)]
+    requests = [scene.request(op, *pair, length) for pair in pairs for op, length in kinds]
     for request in requests:  # bytes do not matter here: one after the other, since they overlap
         completed(scene.calls([request])[0])
     made = streams(scene.world.trace(scene.near))
@@ -197,7 +198,8 @@ def test_a_handle_is_opened_once(make_world):
     scene = Scene(world)
     make(scene.far, "whole", "device 1", LENGTH, register=False)
     for name, offset in (("first", MIB), ("second", 4 * MIB)):
-        scene.addresses[f"far {name}"] = scene.far.view(memory=f"far {name}", of="whole", offset=offset, length=MIB)["address"]
+        view = scene.far.view(memory=f"far {name}", of="whole", offset=offset, length=MIB)
+        scene.addresses[f"far {name}"] = view["address"]
         scene.far.register(memory=f"far {name}")
     for local in ("device 0", "device 1", "host"):
         for name in ("first", "second"):
@@ -349,10 +351,6 @@ def test_mixed_devices_in_one_batch(make_world):
     ]
     requests = [scene.request(op, local, remote, 2 * MIB, offset=3 * MIB) for op, local, remote in pairs]
     requests += [scene.request(op, local, remote, 64 * KIB) for op, local, remote in pairs]
-    for op, local, remote in pairs:
-        source, memory = (scene.near, scene.memory("near", local)) if op == "write" else (scene.far, scene.memory("far", remote))
-        source.fill(memory=memory, seed=22)
-    scene.far.fill(memory="far device 1", seed=22)
     since = time.monotonic_ns()
     completed(scene.near.batch(requests))
     calls = scene.world.trace(scene.near, since, time.monotonic_ns())
