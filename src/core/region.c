@@ -141,8 +141,7 @@ static const char *claim_text(int status)
 	case CW_ERR_INVALID:
 		return "it is not mapped; map it before registering";
 	case CW_ERR_UNSUPPORTED:
-		return "the CPU cannot read it: protected, or memory of a device that no platform knows; see "
-		       "`causeway transports`";
+		return "the CPU cannot read it, and no platform knows it; see `causeway transports`";
 	default:
 		return cw_strerror(status);
 	}
