@@ -26,6 +26,8 @@ OPTIONS = [
     "reopen=second",
     "reopen=error",
     "same_device_ipc_write=fail",
+    "same_device_ipc_write=drop",
+    "strict=no,ipc_self,mapped_address=same",
     "d2d=late",
     "d2d_across",
     "peer_without_link",

@@ -113,7 +113,7 @@ def test_a_transport_that_cannot_reach_the_memory_is_an_error(worlds):
     result = world.run("tebench", *TEBENCH, "--seg_type=VRAM", "--xport_type=sunrise_link",
                        f"--target_seg_name={name}", *SHORT)
     assert result.returncode == 1
-    assert "no transport can carry this request" in result.stderr
+    assert "by no transport: sunrise_link: host memory of another process" in result.stderr
 
 
 def test_seeded_device_memory_is_verified_by_another_process(worlds):

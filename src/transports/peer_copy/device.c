@@ -5,13 +5,15 @@
  */
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 #include <transports/peer_copy/inside.h>
 
 #define HELD_LONG CW__SECOND           /* by one call: small copies go to a lane */
 #define HELD_TOO_LONG (5 * CW__SECOND) /* nothing new is given to the device */
 #define TRY_AGAIN_NS 20000             /* between two tries for a lock, when there is a limit */
-#define DEAF_NS (10 * CW__SECOND)      /* how long a refused way is not tried again */
+#define PROOF_BYTES 4096u
+#define DEAF_NS (10 * CW__SECOND) /* how long a refused way is not tried again */
 
 int cw__pc_thread(pthread_t *thread_out, void *(*main)(void *arg), void *arg)
 {
@@ -117,7 +119,7 @@ int cw__pc_is_wanted(uint32_t vendor, int to, int from)
 
 /* ------------------------------------------------------------------------------------------------ copy */
 
-int cw__pc_copy(struct cw__peer_copy *pc, const struct cw__pc_way *way, uint64_t to, uint64_t from, uint64_t length,
+static int copy(struct cw__peer_copy *pc, const struct cw__pc_way *way, uint64_t to, uint64_t from, uint64_t length,
 		void *stream)
 {
 	const struct cw__gpu *gpu = pc->gpu;
@@ -138,6 +140,65 @@ int cw__pc_copy(struct cw__peer_copy *pc, const struct cw__pc_way *way, uint64_t
 	if (stream)
 		return gpu->copy_async(run.to, run.from, length, kind, stream);
 	return gpu->copy(run.to, run.from, length, kind);
+}
+
+/* --------------------------------------------------------------- what some runtimes do not do, and do not say */
+
+int cw__pc_is_doubtful(const struct cw__peer_copy *pc, const struct cw__pc_way *way)
+{
+	return way->mapped && way->writes && way->to == way->from && way->to >= 0 &&
+	       !atomic_load_explicit(&pc->devices[way->to].heard, memory_order_relaxed);
+}
+
+/* The first block in which both ends differ, read to host memory; *at_out >= length when there is none. */
+static int find_difference(const struct cw__gpu *gpu, uint64_t to, uint64_t from, uint64_t length, uint64_t *at_out,
+			   unsigned char *source)
+{
+	unsigned char target[PROOF_BYTES];
+	int result = 0;
+
+	for (*at_out = 0; *at_out < length && !result; *at_out += PROOF_BYTES) {
+		uint64_t some = length - *at_out < PROOF_BYTES ? length - *at_out : PROOF_BYTES;
+
+		result = gpu->copy(source, (const void *)(uintptr_t)(from + *at_out), some, CW__GPU_D2H);
+		if (!result)
+			result = gpu->copy(target, (const void *)(uintptr_t)(to + *at_out), some, CW__GPU_D2H);
+		if (!result && memcmp(source, target, some))
+			return 0;
+	}
+	return result;
+}
+
+/* Some runtimes give a process its neighbour's memory on the same device for reading only, and some of these may say
+ * that a write into it has succeeded. So writes are looked at until one was seen to arrive. */
+static int copy_in_doubt(struct cw__peer_copy *pc, const struct cw__pc_way *way, uint64_t to, uint64_t from,
+			 uint64_t length)
+{
+	const struct cw__gpu *gpu = pc->gpu;
+	unsigned char source[PROOF_BYTES], arrived[PROOF_BYTES];
+	uint64_t at, some;
+	int result = find_difference(gpu, to, from, length, &at, source);
+
+	if (result || at >= length) /* the bytes are there already */
+		return result;
+	some = length - at < PROOF_BYTES ? length - at : PROOF_BYTES;
+	result = copy(pc, way, to, from, length, NULL);
+	if (!result)
+		result = gpu->copy(arrived, (const void *)(uintptr_t)(to + at), some, CW__GPU_D2H);
+	if (result)
+		return result;
+	if (memcmp(source, arrived, some))
+		return CW__PC_NOT_ARRIVED;
+	atomic_store_explicit(&pc->devices[way->to].heard, 1, memory_order_relaxed);
+	return 0;
+}
+
+int cw__pc_copy(struct cw__peer_copy *pc, const struct cw__pc_way *way, uint64_t to, uint64_t from, uint64_t length,
+		void *stream)
+{
+	if (!stream && cw__pc_is_doubtful(pc, way))
+		return copy_in_doubt(pc, way, to, from, length);
+	return copy(pc, way, to, from, length, stream);
 }
 
 /* -------------------------------------------------------------------------------------------- failures */
@@ -186,9 +247,12 @@ int cw__pc_failed(struct cw__peer_copy *pc, const struct cw__pc_way *way, int re
 	if (!atomic_exchange_explicit(warned, 1, memory_order_relaxed))
 		pc->host->ops->log(pc->host, CW_LOG_WARN, "%s: %s from %s to %s%s failed: %s (%d)", pc->kind.name, what,
 				   end_name(way->from, from, sizeof(from)), end_name(way->to, to, sizeof(to)),
-				   way->mapped ? ", memory of another process," : "", pc->gpu->error_text(result),
+				   way->mapped ? ", memory of another process," : "",
+				   result == CW__PC_NOT_ARRIVED
+					   ? "the runtime says that it succeeded, but nothing arrived"
+					   : pc->gpu->error_text(result),
 				   result);
-	if (pc->gpu->is_fatal(result)) {
+	if (result != CW__PC_NOT_ARRIVED && pc->gpu->is_fatal(result)) {
 		int to_lost = is_lost(pc->gpu, way->to), from_lost = is_lost(pc->gpu, way->from);
 
 		if (to_lost)

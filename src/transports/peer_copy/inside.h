@@ -45,10 +45,13 @@ struct cw__pc_side {
 	uint64_t shift;
 };
 
+#define CW__PC_NOT_ARRIVED (-601) /* beside vendors' results: of a copy that succeeded and did nothing */
+
 /* A device, as this transport has met it. */
 struct cw__pc_device {
 	_Atomic int lost;            /* a fatal result: nothing is started there any more */
 	_Atomic unsigned stuck;      /* lanes given up in the middle of a copy that has not ended yet */
+	_Atomic int heard;           /* a write into a mapping of its own memory was seen to arrive */
 	_Atomic uint64_t deaf_until; /* writes into mappings of its own memory were refused; another try then */
 };
 
@@ -314,6 +317,8 @@ int cw__pc_is_held(uint32_t vendor, int to, int from);
 /* Somebody waits for one of them: whoever copies much lets it go first. */
 int cw__pc_is_wanted(uint32_t vendor, int to, int from);
 
+/* A write into a mapping of memory of the same device, of which none was seen to arrive yet: not on a stream. */
+int cw__pc_is_doubtful(const struct cw__peer_copy *pc, const struct cw__pc_way *way);
 /* One copy, with the devices locked and the way's home current. stream NULL = blocks. Returns a vendor's result. */
 int cw__pc_copy(struct cw__peer_copy *pc, const struct cw__pc_way *way, uint64_t to, uint64_t from, uint64_t length,
 		void *stream);

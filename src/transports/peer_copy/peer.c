@@ -197,7 +197,7 @@ static int post_one(struct cw__pc_peer *peer, unsigned rail, struct cw_slice *sl
 	job->slice = slice;
 	job->local_shift = local->side.shift;
 	job->remote_shift = remote.shift;
-	job->async = rail >= CW__PC_RAIL_ASYNC;
+	job->async = rail >= CW__PC_RAIL_ASYNC && !cw__pc_is_doubtful(pc, &job->way);
 	atomic_store_explicit(&job->canceled, 0, memory_order_relaxed);
 	job->ending = 0;
 	job->offset = 0;
