@@ -16,7 +16,7 @@
 #define GROUPS 4u                  /* on a stream at once */
 #define GROUP_JOBS 4u
 #define LINK_GROUP_JOBS 1u /* links share a request evenly when each tells of every slice */
-#define NOTICE_NS 60000ull /* before the end of a long blocking job its loop is woken, to be awake then */
+#define NOTICE_NS 80000ull /* before the end of a long blocking job its loop is woken, to be awake then */
 #define NOTICE_MIN (64u * 1024)
 #define SPIN_NS 50000ull     /* a lane that has worked looks for more for so long before it sleeps */
 #define PAUSE_FIRST 20000ull /* between two looks at an event */
