@@ -218,7 +218,8 @@ struct cw_region_options {
  * range with the same rights may be registered again and then needs as many unregister calls; the same handle is
  * returned. The memory must stay mapped until cw_region_unregister() or, for all of it, cw_region_revoke() returned
  * CW_OK. Errors: OVERLAP (any other overlap, or other rights), LOCATION (it is not where options say), INVALID (length
- * 0, wrap, NULL, not mapped), UNSUPPORTED (no platform knows this memory), NO_MEMORY. Threads: any. */
+ * 0, wrap, NULL, not mapped), UNSUPPORTED (the CPU cannot read it, and no platform knows it), NO_MEMORY. Threads: any.
+ */
 int cw_region_register(struct cw_engine *engine, void *address, size_t length, const struct cw_region_options *options,
 		       struct cw_region **region_out);
 

@@ -135,6 +135,18 @@ static void slot_give(struct cw_engine *engine, struct cw_region *region)
 
 /* -------------------------------------------------------------------------------------- registration */
 
+static const char *claim_text(int status)
+{
+	switch (status) {
+	case CW_ERR_INVALID:
+		return "it is not mapped; map it before registering";
+	case CW_ERR_UNSUPPORTED:
+		return "the CPU cannot read it, and no platform knows it; see `causeway transports`";
+	default:
+		return cw_strerror(status);
+	}
+}
+
 /* Asks the platforms whose memory it is and whether the stated location agrees. */
 static int identify(struct cw_engine *engine, struct cw_region *region, const char *location)
 {
@@ -150,9 +162,7 @@ static int identify(struct cw_engine *engine, struct cw_region *region, const ch
 			continue;
 		if (status)
 			return cw__fail(status, "memory 0x%llx + %llu: %s", (unsigned long long)region->view.address,
-					(unsigned long long)region->view.length,
-					status == CW_ERR_INVALID ? "it is not mapped; map it before registering"
-								 : cw_strerror(status));
+					(unsigned long long)region->view.length, claim_text(status));
 		region->platform = i;
 		region->view.platform = platform->ops->name;
 		region->view.allocation_base = region->memory.allocation_base;
@@ -247,7 +257,7 @@ static int count_identical(struct cw_engine *engine, uint64_t from, uint64_t len
 	region = cw__region_at(engine, slot);
 	if (region->view.address != from || region->view.length != length)
 		return cw__fail(CW_ERR_OVERLAP,
-				"0x%llx + %llu overlaps the region 0x%llx + %llu; cw__region_take_back it first",
+				"0x%llx + %llu overlaps the region 0x%llx + %llu; unregister that one first",
 				(unsigned long long)from, (unsigned long long)length,
 				(unsigned long long)region->view.address, (unsigned long long)region->view.length);
 	if (region->view.access != access)

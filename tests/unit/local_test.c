@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #include <cmocka.h>
@@ -204,6 +205,24 @@ static void the_target_decides(void **state)
 	assert_int_equal(cw_region_unregister(two), CW_OK);
 }
 
+/* As memory of a device is where its runtime is not there: mapped, and deadly to touch. */
+static void untouchable_memory(void **state)
+{
+	struct fixture *f = *state;
+	struct cw_region *region = NULL;
+	unsigned char *memory = mmap(NULL, 3 * 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	assert_ptr_not_equal(memory, MAP_FAILED);
+	assert_int_equal(mprotect(memory + 4096, 4096, PROT_READ | PROT_WRITE), 0);
+	assert_int_equal(cw_region_register(f->engine, memory, 8192, NULL, &region), CW_ERR_UNSUPPORTED);
+	assert_int_equal(cw_region_register(f->engine, memory + 4096, 8192, NULL, &region), CW_ERR_UNSUPPORTED);
+	assert_non_null(strstr(cw_last_error(), "the CPU cannot read it"));
+	assert_null(region);
+	assert_int_equal(cw_region_register(f->engine, memory + 4096, 4096, NULL, &region), CW_OK);
+	assert_int_equal(cw_region_unregister(region), CW_OK);
+	assert_int_equal(munmap(memory, 3 * 4096), 0);
+}
+
 static void registration_rules(void **state)
 {
 	struct cw_region_options options = CW_REGION_OPTIONS_INIT;
@@ -220,6 +239,7 @@ static void registration_rules(void **state)
 	assert_int_equal(info.kind, CW_MEMORY_HOST);
 	assert_int_equal(cw_region_register(f->engine, memory + 4096, 8192, NULL, &three), CW_ERR_OVERLAP);
 	assert_int_equal(cw_region_register(f->engine, memory, 4096, NULL, &three), CW_ERR_OVERLAP);
+	assert_null(strstr(cw_last_error(), "cw__"));
 	assert_int_equal(cw_region_register(f->engine, memory, 0, NULL, &three), CW_ERR_INVALID);
 	assert_int_equal(cw_region_register(f->engine, (void *)(uintptr_t)(1u << 20), 4096, NULL, &three),
 			 CW_ERR_INVALID);
@@ -384,6 +404,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(refused_before_acceptance, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(the_target_decides, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(registration_rules, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(untouchable_memory, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(revoked_ranges, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(batches_wait_for_what_they_name, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(queues_and_callbacks, set_up, tear_down),

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Platform `host`: ordinary memory. Which NUMA node a range is on (move_pages(2), asked for a sample of its pages),
- * whether it is mapped at all (mincore(2)), and allocation of memory that peers on this machine can map: a memfd that
- * is filled and sealed against shrinking before anybody else sees it, so that touching it can never raise SIGBUS.
+ * whether it is mapped at all (mincore(2)) and can be touched, and allocation of memory that peers on this machine can
+ * map: a memfd that is filled and sealed against shrinking before anybody else sees it, so that touching it can never
+ * raise SIGBUS.
  */
 #include <causeway/plugin.h>
 #include <errno.h>
@@ -14,6 +15,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define SAMPLES 64u        /* pages whose node is asked for */
@@ -65,6 +67,16 @@ static int is_mapped(const struct host_platform *platform, uint64_t from, uint64
 	return 1;
 }
 
+/* Memory of a device whose runtime is not there looks like any other until it is touched. The system is asked to read
+ * it, so that nobody is killed by it; where that is forbidden, nothing is known. */
+static int is_readable(uint64_t address)
+{
+	char byte;
+	struct iovec into = { &byte, 1 }, from = { (void *)(uintptr_t)address, 1 };
+
+	return process_vm_readv(getpid(), &into, 1, &from, 1, 0) == 1 || errno != EFAULT;
+}
+
 /* Nodes of a sample of the pages. Pages that were never touched have none yet. */
 static void find_nodes(const struct host_platform *platform, uint64_t from, uint64_t to, struct cw_memory_info *info)
 {
@@ -98,6 +110,8 @@ static int host_claim(void *state, const void *address, size_t length, struct cw
 		.kind = CW_MEMORY_HOST, .device = -1, .numa_node = -1, .page_size = platform->page
 	};
 	find_nodes(platform, from, from + length, info_out);
+	if (!is_readable(from) || !is_readable(from + length - 1))
+		return CW_ERR_UNSUPPORTED;
 	if (info_out->numa_node < 0)
 		snprintf(info_out->location, sizeof(info_out->location), "cpu:*");
 	else
