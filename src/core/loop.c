@@ -336,6 +336,7 @@ static int prepare_sleep(struct cw_loop *loop, uint64_t *until)
 	atomic_thread_fence(memory_order_seq_cst); /* pairs with cw__loop_kick() */
 	if (atomic_load_explicit(&loop->inbox, memory_order_relaxed) ||
 	    atomic_load_explicit(&loop->scan_wanted, memory_order_relaxed) || !cw__list_empty(&loop->busy) ||
+	    !cw__list_empty(&loop->ended) || /* nobody counts as sleeping in a callback */
 	    atomic_load_explicit(&loop->engine->stopping, memory_order_relaxed)) {
 		atomic_fetch_sub_explicit(&loop->sleeping, 1, memory_order_relaxed);
 		return 0;
