@@ -223,21 +223,6 @@ static const char *way_of(const struct cw__request *request)
 						   : "no path yet";
 }
 
-/* With the batch's lock. */
-static void explain_request(const struct cw__request *request, int status)
-{
-	const struct cw__path *refused = &request->refusal;
-	char refusal[160] = "";
-
-	if (status == CW_ERR_NO_PATH && refused->reach.why)
-		snprintf(refusal, sizeof(refusal), " (%s: %s)", request->batch->engine->parts[refused->part].ops->name,
-			 refused->reach.why);
-	cw__batch_explain(request->batch, status, "%s of %llu bytes %s %s by %s: %s%s",
-			  request->op == CW_OP_WRITE ? "write" : "read", (unsigned long long)request->length,
-			  request->op == CW_OP_WRITE ? "to" : "from", request->segment->name, way_of(request),
-			  cw_strerror(status), refusal);
-}
-
 void cw__batch_request_ended(struct cw__request *request)
 {
 	struct cw_batch *batch = request->batch;
@@ -254,7 +239,10 @@ void cw__batch_request_ended(struct cw__request *request)
 	pthread_mutex_lock(&batch->lock);
 	if (status) {
 		batch->requests_failed++;
-		explain_request(request, status);
+		cw__batch_explain(batch, status, "%s of %llu bytes %s %s by %s: %s",
+				  request->op == CW_OP_WRITE ? "write" : "read", (unsigned long long)request->length,
+				  request->op == CW_OP_WRITE ? "to" : "from", request->segment->name, way_of(request),
+				  cw_strerror(status));
 		if (request->remote_quiet > (uint32_t)batch->remote)
 			batch->remote = (enum cw_remote_state)request->remote_quiet;
 		if (request->fence > batch->fence)

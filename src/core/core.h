@@ -358,7 +358,7 @@ struct cw__path {
 	int lands;  /* the remote side goes through buffers of its engine */
 };
 
-/* The best transport for a pair. Any thread. ERR_NO_PATH: *path_out names one that cannot carry it, and says why. */
+/* The best transport for a pair. Any thread. ERR_NO_PATH. */
 int cw__path_choose(struct cw_segment *segment, const struct cw_region *local, const struct cw__remote *remote,
 		    const struct cw__need *need, struct cw__path *path_out);
 
@@ -413,10 +413,9 @@ struct cw__request {
 	struct cw_task task;    /* hands it to its loop */
 	unsigned part;
 	struct cw_reach reach;
-	uint32_t skip;           /* transports that failed it */
-	struct cw__path refusal; /* without a path: a transport that cannot carry it, and its reason */
-	uint8_t staged;          /* its slices need buffers */
-	uint8_t handed;          /* its slices are copied by a stager, because a device may make that take long */
+	uint32_t skip;  /* transports that failed it */
+	uint8_t staged; /* its slices need buffers */
+	uint8_t handed; /* its slices are copied by a stager, because a device may make that take long */
 	uint8_t op;
 	uint8_t state;
 	uint8_t refreshed; /* its remote region was asked for twice */

@@ -57,32 +57,18 @@ static int reach(struct cw_segment *segment, unsigned part, const struct cw_regi
 	return status;
 }
 
-/* Of those that cannot, the one whose reason says most: that knows the peer, and devices. */
-static void note_refusal(const struct cw_segment *segment, const struct cw__path *candidate, struct cw__path *path_out)
-{
-	const struct cw__part *part = &segment->engine->parts[candidate->part];
-
-	if (atomic_load_explicit(&segment->lanes[candidate->part].on, memory_order_acquire) &&
-	    (!path_out->reach.why || part->ops->flags & CW_TRANSPORT_DEVICE))
-		*path_out = *candidate;
-}
-
 int cw__path_choose(struct cw_segment *segment, const struct cw_region *local, const struct cw__remote *remote,
 		    const struct cw__need *need, struct cw__path *path_out)
 {
-	struct cw__path refusal = { .part = 0 };
 	int found = 0;
 
 	for (unsigned i = 0; i < segment->order_count; i++) {
 		unsigned part = segment->order[i];
 		struct cw__path candidate;
 
-		if (need->skip & 1u << part)
+		if (need->skip & 1u << part || reach(segment, part, local, remote, need, &candidate) ||
+		    !candidate.reach.rail_count)
 			continue;
-		if (reach(segment, part, local, remote, need, &candidate) || !candidate.reach.rail_count) {
-			note_refusal(segment, &candidate, &refusal);
-			continue;
-		}
 		if (found && candidate.reach.cost >= path_out->reach.cost)
 			continue;
 		*path_out = candidate;
@@ -90,8 +76,6 @@ int cw__path_choose(struct cw_segment *segment, const struct cw_region *local, c
 		if (segment->order_fixed)
 			break;
 	}
-	if (!found)
-		*path_out = refusal;
 	return found ? CW_OK : CW_ERR_NO_PATH;
 }
 

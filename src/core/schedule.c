@@ -131,14 +131,13 @@ static int choose(struct cw__request *request, uint32_t skip, struct cw__path *p
 /* Any thread. Both regions are held meanwhile: what transports made of them goes with them. */
 static int find_path(struct cw__request *request)
 {
-	int status = cw__remote_pin(request->target), pin;
-	struct cw__path path = { .part = 0 };
+	int status, pin = cw__remote_pin(request->target);
+	struct cw__path path;
 
-	if (status)
-		return status;
+	if (pin)
+		return pin;
 	pin = cw__region_pin(request->region, request->region_id, request->local_from, request->local_to);
 	status = pin < 0 ? pin : !has_right(request) ? CW_ERR_ACCESS : choose(request, request->skip, &path);
-	request->refusal = path; /* what it says without a path */
 	if (!status) {
 		request->part = path.part;
 		request->reach = path.reach;
