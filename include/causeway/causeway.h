@@ -650,7 +650,7 @@ struct cw_topology_device {
 	int chip;           /* the number that the links' hardware gives it; need not be the same; -1 unknown */
 	int numa_node;      /* -1 unknown */
 	char pci[32];       /* "0000:3b:00.0"; "" unknown */
-	unsigned ports;     /* for links, used or not */
+	unsigned ports;     /* for links, used or not; 0 unknown */
 };
 
 /* A link between two ports, reported once, from its lower end. */

@@ -517,6 +517,8 @@ int cw__slice_pin(struct cw__slice *slice);
 void cw__slice_unpin(struct cw__slice *slice);
 /* The shortest run that is contiguous on both sides. */
 uint64_t cw__request_run(const struct cw__request *request);
+/* On the loop, when the request has found no way: for ERR_NO_PATH the batch's text says what each transport lacks. */
+void cw__path_refused(struct cw__request *request, int status);
 /* Gives its buffer back, if it has one. */
 void cw__slice_unland(struct cw__slice *slice);
 /* The contiguous run of local memory that byte `at` of a slice begins. */

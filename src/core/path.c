@@ -79,6 +79,54 @@ int cw__path_choose(struct cw_segment *segment, const struct cw_region *local, c
 	return found ? CW_OK : CW_ERR_NO_PATH;
 }
 
+/* Why each transport that the segment may use cannot carry the request: those that are open to the peer first, because
+ * they have more to say. */
+static void list_refusals(struct cw__request *request, char *text, size_t size)
+{
+	const struct cw_segment *segment = request->segment;
+	const struct cw__need need = { request->op, 0, request->length, cw__request_run(request) };
+	struct cw__path path;
+	size_t used = 0;
+
+	for (unsigned i = 0; i < 2 * segment->order_count && used < size; i++) {
+		unsigned part = segment->order[i % segment->order_count];
+		int open = atomic_load_explicit(&segment->lanes[part].on, memory_order_acquire);
+		const char *why = "it failed";
+
+		if (open != (i < segment->order_count))
+			continue;
+		if (!(request->skip & 1u << part)) {
+			if (!reach(request->segment, part, request->region, request->target, &need, &path))
+				continue;
+			why = path.reach.why ? path.reach.why : "it cannot";
+		}
+		used += (size_t)snprintf(text + used, size - used, "%s%s: %s", used ? "; " : "",
+					 segment->engine->parts[part].ops->name, why);
+	}
+}
+
+void cw__path_refused(struct cw__request *request, int status)
+{
+	struct cw_batch *batch = request->batch;
+	char why[sizeof(batch->text)] = "";
+	int pin;
+
+	if (status != CW_ERR_NO_PATH || cw__remote_pin(request->target))
+		return;
+	pin = cw__region_pin(request->region, request->region_id, request->local_from, request->local_to);
+	if (pin >= 0) {
+		list_refusals(request, why, sizeof(why));
+		cw__region_unpin(request->region, pin);
+	}
+	cw__remote_unpin(request->target);
+	pthread_mutex_lock(&batch->lock);
+	cw__batch_explain(batch, CW_ERR_NO_PATH, "%s of %llu bytes %s %s by no transport: %s",
+			  request->op == CW_OP_WRITE ? "write" : "read", (unsigned long long)request->length,
+			  request->op == CW_OP_WRITE ? "to" : "from", request->segment->name,
+			  *why ? why : "it may use none");
+	pthread_mutex_unlock(&batch->lock);
+}
+
 /* -------------------------------------------------------------------------------------------- explain */
 
 struct question {

@@ -159,6 +159,7 @@ static void enqueue(struct cw__request *request)
 	if (status == CW_ERR_STALE_REGION && is_gone(request->target) && refresh(request))
 		return;
 	if (status) {
+		cw__path_refused(request, status);
 		cw__request_stop(request, status);
 		return;
 	}

@@ -33,10 +33,12 @@ static void fail_request(struct cw__slice *slice, int status)
 
 	if (!request->failure) {
 		pthread_mutex_lock(&batch->lock);
-		cw__batch_explain(batch, status, "%s of %llu bytes %s %s: the copy %s %s failed",
+		cw__batch_explain(batch, status, "%s of %llu bytes %s %s by %s: the copy %s %s failed: %s",
 				  request->op == CW_OP_WRITE ? "write" : "read", (unsigned long long)request->length,
 				  request->op == CW_OP_WRITE ? "to" : "from", request->segment->name,
-				  request->op == CW_OP_WRITE ? "from" : "to", request->region->memory.location);
+				  batch->engine->parts[request->part].ops->name,
+				  request->op == CW_OP_WRITE ? "from" : "to", request->region->memory.location,
+				  cw_strerror(status));
 		pthread_mutex_unlock(&batch->lock);
 	}
 	cw__slice_unpin(slice);

@@ -288,6 +288,21 @@ def test_engine_owned_device_memory(world):
     near.release_memory(memory="here")
 
 
+def test_only_shm(world):
+    """It fills a peer's device memory, but cannot read it; the failure says which transport lacks what."""
+    settings = {**LINK_OFF, "transports/tcp/enable": "off"}
+    near, far = world.peer(**settings), world.peer(**settings)
+    near.segment(segment="s", peer=far.engine)
+    make(near, "here", "device 0", MIB)
+    address = make(far, "there", "device 1", MIB)
+    near.fill(memory="here", seed=13)
+    completed(near.transfer("write", "s", "here", address, MIB))
+    assert_content(far, "there", seed=13)
+    result = near.transfer("read", "s", "here", address, MIB)
+    assert (result["state"], result["cause"]) == ("FAILED", "ERR_NO_PATH"), result
+    assert far.engine in result["why"] and "shm: cross-memory attach does not reach" in result["why"], result
+
+
 @pytest.mark.parametrize(
     "location, kind, status",
     [

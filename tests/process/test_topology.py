@@ -248,3 +248,21 @@ def test_transport_that_is_off(emulated):
     result = emulated(EMULATED, [], "--set", "transports/sunrise_link/enable=off")
     assert result.returncode == 1
     assert "sunrise_link is off: turned off by its setting" in result.stderr
+
+
+def test_without_the_library_that_knows_links(run, build_dir, tmp_path):
+    """Devices are known, their ports are not, and a warning says why."""
+    emulators = build_dir.resolve() / "emulators"
+    if not (emulators / "sunrise").is_dir():
+        pytest.skip("the emulated devices were not built")
+    (tmp_path / "libtangrt_shared.so").symlink_to(emulators / "sunrise/libtangrt_shared.so")
+    environment = os.environ | {"MC_TANGRT_LIB_DIR": str(tmp_path), "LD_LIBRARY_PATH": str(emulators)}
+    result = run("causeway", "topology", "--json", env=environment)
+    assert result.returncode == 0, result.stderr
+    told = json.loads(result.stdout)
+    assert [(d["device"], d["chip"], d["ports"]) for d in told["devices"]] == [
+        ("sunrise:0", None, None),
+        ("sunrise:1", None, None),
+    ]
+    assert told["links"] == []
+    assert f"sunrise_link: links between devices: libptml_shared.so is not in {tmp_path}" in result.stderr

@@ -165,6 +165,22 @@ static int only_folder(void)
 	return 0;
 }
 
+static int no_folder(void)
+{
+	char line[768], path[600];
+	const char *why = line;
+
+	setenv("MC_TANGRT_LIB_DIR", below("nowhere"), 1);
+	CHECK(!cw__gpu_open_library(CW__GPU_TANG, "libptml_shared.so", line, sizeof(line)));
+	CHECK(strstr(line, "nowhere (MC_TANGRT_LIB_DIR, which is no folder)"));
+	memset(path, 'x', sizeof(path));
+	path[sizeof(path) - 1] = 0;
+	setenv("MC_TANGRT_LIB_DIR", path, 1);
+	CHECK(!cw__gpu_open_library(CW__GPU_TANG, "libptml_shared.so", line, sizeof(line)));
+	CHECK(strstr(line, "is not in a path that is too long (MC_TANGRT_LIB_DIR)"));
+	return 0;
+}
+
 static int empty_variable(void)
 {
 	const char *why = NULL;
@@ -366,6 +382,7 @@ CASE(nowhere)
 CASE(default_root)
 CASE(vendors_variable)
 CASE(only_folder)
+CASE(no_folder)
 CASE(empty_variable)
 CASE(first_of_three)
 CASE(in_the_process)
@@ -387,11 +404,13 @@ CASE(other_library)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(nowhere),        TEST(default_root),   TEST(vendors_variable), TEST(only_folder),
-		TEST(empty_variable), TEST(first_of_three), TEST(in_the_process),   TEST(after_a_broken_one),
-		TEST(not_a_library),  TEST(cut_short),      TEST(other_processor),  TEST(other_word_size),
-		TEST(lacks_symbol),   TEST(unresolved),     TEST(no_device),        TEST(optional_symbols),
-		TEST(forked),         TEST(cuda_stub),      TEST(other_library),
+		TEST(nowhere),         TEST(default_root),     TEST(vendors_variable),
+		TEST(only_folder),     TEST(no_folder),        TEST(empty_variable),
+		TEST(first_of_three),  TEST(in_the_process),   TEST(after_a_broken_one),
+		TEST(not_a_library),   TEST(cut_short),        TEST(other_processor),
+		TEST(other_word_size), TEST(lacks_symbol),     TEST(unresolved),
+		TEST(no_device),       TEST(optional_symbols), TEST(forked),
+		TEST(cuda_stub),       TEST(other_library),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -128,7 +128,7 @@ static void print_devices(const struct topology *topology)
 			{ number_text(chip, sizeof(chip), "%.0f", node->device.chip, -1), 0 },
 			{ node->device.pci[0] ? node->device.pci : "-", 0 },
 			{ number_text(numa, sizeof(numa), "%.0f", node->device.numa_node, -1), 0 },
-			{ node->device.device < 0 ? "-" : NULL, node->device.ports },
+			{ node->device.device < 0 || !node->device.ports ? "-" : NULL, node->device.ports },
 			{ NULL, node->used },
 			{ node->device.device < 0 ? "not visible here" : node->device.transport, 0 },
 		};
@@ -200,7 +200,7 @@ static void print_json(const struct topology *topology)
 		json_number("chip", device->chip, -1);
 		json_member(", ", "pci", device->pci);
 		json_number("numa_node", device->numa_node, -1);
-		json_number("ports", device->ports, -1);
+		json_number("ports", device->ports, 0);
 		json_number("linked", topology->nodes[i].used, -1);
 		printf("}");
 	}

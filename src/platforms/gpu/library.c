@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define FOLDERS_MAX 10
@@ -213,6 +214,13 @@ static void *open_in(struct search *search, const char *folder, const char *sona
 	return NULL;
 }
 
+static int is_folder(const char *path)
+{
+	struct stat status;
+
+	return !stat(path, &status) && S_ISDIR(status.st_mode);
+}
+
 /* "a.so is not in /x, /y or where the loader looks; MC_... says where it is" */
 static void explain(const struct search *search, const struct cw__gpu_places *places, const char *const *sonames,
 		    char *why, size_t size)
@@ -229,8 +237,11 @@ static void explain(const struct search *search, const struct cw__gpu_places *pl
 		       : i + 1 == search->count ? " or "
 						: ", ",
 		       *search->folders[i] ? search->folders[i] : "the loader's folders");
+	if (!search->count) /* add_folder() took none */
+		append(why, size, "a path that is too long");
 	if (from_environment(places->folder_variable))
-		append(why, size, " (%s)", places->folder_variable);
+		append(why, size, " (%s%s)", places->folder_variable,
+		       search->count && !is_folder(search->folders[0]) ? ", which is no folder" : "");
 	else if (places->folder_variable && !*search->broken)
 		append(why, size, "; set %s or %s", places->folder_variable, places->root_variables[0]);
 }

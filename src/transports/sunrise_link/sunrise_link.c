@@ -209,7 +209,7 @@ static int sunrise_open(struct cw_host *host, void **transport_out, const char *
 	sunrise->host = host;
 	sunrise->gpu = gpu;
 	if (no_links)
-		host->ops->log(host, CW_LOG_INFO, "sunrise_link: no topology of links: %s", no_links);
+		host->ops->log(host, CW_LOG_WARN, "sunrise_link: links between devices: %s", no_links);
 	result = cw__ptml_map(gpu, &sunrise->map);
 	if (result)
 		host->ops->log(host, CW_LOG_WARN, "sunrise_link: ptmlPtlinkPhytopoDetect gave %d: links are not known",
