@@ -205,6 +205,36 @@ def test_a_copy_that_never_ends(scene, op, threshold):
     scene.assert_nothing_left(scene.near, scene.far)
 
 
+LATE = 300_000  # microseconds
+
+BLIND = {
+    "asking": ("1", "tangMemcpyPeerAsync", ["tangEventQuery fail 1"]),
+    "recording": ("1", "tangMemcpyPeerAsync", ["tangEventRecord call=1 fail 1"]),
+    "recording, no drain": ("1", "tangMemcpyPeerAsync", ["tangEventRecord call=1 fail 1", "tangStreamSynchronize fail 1"]),
+    "nothing works": ("1", "tangMemcpyPeerAsync", ["tangEvent[RQS]* fail 1", "tangStreamSynchronize fail 1"]),
+    "staged": (None, "tangMemcpyAsync", ["tangEventSynchronize fail 1"]),
+    "staged, recording": (None, "tangMemcpyAsync", ["tangEventRecord call=1 fail 1"]),
+}
+
+
+@pytest.mark.parametrize("case", BLIND)
+def test_a_copy_whose_end_nobody_tells(scene, case):
+    """The runtime fails when it is asked whether a copy has ended, but the copy goes on: its memory is not given back
+    before it has ended, whatever becomes of the batch."""
+    threshold, copy, rules = BLIND[case]
+    settings = {"transports/sunrise_link/async_memcpy_threshold": threshold}
+    if threshold is None:
+        settings = {"transports/sunrise_link/enable": "off"}
+    scene.start("\n".join([f"{copy} call=1 delay {LATE}", *rules, ""]), **settings)
+    scene.far.fill(memory="m", seed=5)
+    scene.near.fill(memory="m", seed=6)
+    result = scene.write()
+    assert result["ended_ns"] - result["submitted_ns"] > LATE * 1000, result
+    assert result["state"] in ("COMPLETED", "FAILED"), result
+    if result["state"] == "COMPLETED":
+        assert_content(scene.far, "m", seed=6)
+
+
 def test_other_copies_go_on_beside_one_without_end(scene):
     gate = scene.folder / "gate"
     scene.start(f"tangMemcpyPeer bytes=262145 hang {gate}\n", devices=3).mapped()

@@ -41,6 +41,7 @@
 	X(1, EventQuery)                                                                                               \
 	X(1, EventSynchronize)                                                                                         \
 	X(1, EventDestroy)                                                                                             \
+	X(0, StreamSynchronize)                                                                                        \
 	X(0, HostGetDevicePointer)                                                                                     \
 	X(0, MemGetAddressRange)                                                                                       \
 	X(0, MemsetAsync)                                                                                              \
@@ -158,6 +159,7 @@ int cw__gpu_bind(struct cw__gpu_library *library, void *handle, const struct cw_
 	  const void *from, int from_device, size_t size, void *stream)                                                \
 	X(context, int, stream_open, (stream_out), void **stream_out)                                                  \
 	X(context, int, stream_close, (stream), void *stream)                                                          \
+	X(context, int, stream_finish, (stream), void *stream)                                                         \
 	X(context, int, stream_wait, (stream, event), void *stream, void *event)                                       \
 	X(context, int, event_open, (event_out), void **event_out)                                                     \
 	X(context, int, event_close, (event), void *event)                                                             \

@@ -256,6 +256,8 @@ int cw__driver_copy(struct cw__gpu_library *library, void *to, const void *from,
 	result = cw__driver_copy_async(library, to, from, size, kind, track->stream);
 	if (!result)
 		result = library->driver.StreamSynchronize(track->stream);
+	if (result)
+		cw__gpu_drain(&library->gpu, track->stream);
 	cw__gpu_track_give(track, result);
 	return result;
 }
@@ -273,6 +275,8 @@ int cw__driver_peer_copy(struct cw__gpu_library *library, void *to, int to_devic
 	result = cw__driver_peer_copy_async(library, to, to_device, from, from_device, size, track->stream);
 	if (!result)
 		result = library->driver.StreamSynchronize(track->stream);
+	if (result)
+		cw__gpu_drain(&library->gpu, track->stream);
 	cw__gpu_track_give(track, result);
 	return result;
 }
@@ -292,6 +296,11 @@ int cw__driver_stream_open(struct cw__gpu_library *library, void **stream_out)
 int cw__driver_stream_close(struct cw__gpu_library *library, void *stream)
 {
 	return library->driver.StreamDestroy_v2(stream);
+}
+
+int cw__driver_stream_finish(struct cw__gpu_library *library, void *stream)
+{
+	return library->driver.StreamSynchronize(stream);
 }
 
 int cw__driver_stream_wait(struct cw__gpu_library *library, void *stream, void *event)

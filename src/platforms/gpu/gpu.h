@@ -80,6 +80,7 @@ struct cw__gpu {
 
 	int (*stream_open)(void **stream_out); /* non-blocking against the default stream */
 	int (*stream_close)(void *stream);
+	int (*stream_finish)(void *stream);            /* returns when all its work is done; optional */
 	int (*stream_wait)(void *stream, void *event); /* later work of the stream waits for the event */
 	int (*event_open)(void **event_out);
 	int (*event_close)(void *event);
@@ -96,6 +97,11 @@ struct cw__gpu {
 	int (*open_memory)(const struct cw__gpu_handle *handle, void **base_out);
 	int (*close_memory)(void *base);
 };
+
+/* After a question about the work of a stream failed, which says nothing about that work: returns 1 when none of it
+ * runs any more, or the device is lost; 0 = nobody can tell, asked for a second. May block as long as the work does.
+ * Needs enter(). */
+int cw__gpu_drain(const struct cw__gpu *gpu, void *stream);
 
 /* The vendor's runtime, or NULL with *why_out: one line that says where it was looked for, or what it lacks. Both stay
  * valid for the life of the process. The first call loads it; any thread. */

@@ -227,6 +227,8 @@ static int on_track(const struct cw__gpu *gpu, int device, const struct errand *
 			result = gpu->event_record(track->event, track->stream);
 		if (!result)
 			result = gpu->event_wait(track->event);
+		if (result)
+			cw__gpu_drain(gpu, track->stream);
 		cw__gpu_track_give(track, result);
 	}
 	gpu->leave(&scope);

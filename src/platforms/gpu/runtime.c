@@ -33,6 +33,8 @@ static void switch_off(struct cw__gpu_library *library)
 	const struct cw__runtime_symbols *has = &library->runtime;
 	struct cw__gpu *gpu = &library->gpu;
 
+	if (!has->StreamSynchronize)
+		gpu->stream_finish = NULL;
 	if (!has->MemsetAsync)
 		gpu->fill_async = NULL;
 	if (!has->MemcpyPeer_v2)
@@ -210,6 +212,8 @@ static int run_blocking(struct cw__gpu_library *library, const struct blocking *
 		result = library->runtime.EventRecord(track->event, stream);
 		if (!result)
 			result = library->runtime.EventSynchronize(track->event);
+		if (result)
+			cw__gpu_drain(&library->gpu, stream);
 	}
 	if (!aside)
 		atomic_fetch_sub_explicit(&library->in_default, 1, memory_order_release);
@@ -290,6 +294,11 @@ int cw__runtime_stream_open(struct cw__gpu_library *library, void **stream_out)
 int cw__runtime_stream_close(struct cw__gpu_library *library, void *stream)
 {
 	return cw__runtime_settle(library, library->runtime.StreamDestroy(stream));
+}
+
+int cw__runtime_stream_finish(struct cw__gpu_library *library, void *stream)
+{
+	return cw__runtime_settle(library, library->runtime.StreamSynchronize(stream));
 }
 
 int cw__runtime_stream_wait(struct cw__gpu_library *library, void *stream, void *event)

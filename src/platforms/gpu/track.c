@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Streams and events that are used again and again; see track.h. */
 #include <platforms/gpu/track.h>
+#include <util/clock.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <time.h>
 
 #define OUT_OF_MEMORY 2 /* what every vendor calls it */
+
+#define DRAIN_NS CW__SECOND
+#define DRAIN_PAUSE_NS 1000000
 
 static struct {
 	pthread_mutex_t lock;
@@ -103,5 +108,39 @@ void cw__gpu_tracks_let_go(const struct cw__gpu *gpu)
 	while ((track = dropped) != NULL) {
 		dropped = track->next;
 		close_track(track);
+	}
+}
+
+/* ------------------------------------------------------------------------------------------- last resorts */
+
+/* By an event that nobody has used before. */
+static int finish_by_event(const struct cw__gpu *gpu, void *stream)
+{
+	void *event = NULL;
+	int result = gpu->event_open(&event);
+
+	if (result)
+		return result;
+	result = gpu->event_record(event, stream);
+	if (!result)
+		result = gpu->event_wait(event);
+	gpu->event_close(event);
+	return result;
+}
+
+int cw__gpu_drain(const struct cw__gpu *gpu, void *stream)
+{
+	const struct timespec pause = { 0, DRAIN_PAUSE_NS };
+	uint64_t until = cw__now() + DRAIN_NS;
+
+	for (;;) {
+		int first = gpu->stream_finish ? gpu->stream_finish(stream) : CW__GPU_NOT_READY;
+		int second = first ? finish_by_event(gpu, stream) : 0;
+
+		if (!second || (gpu->is_fatal(second) && (!gpu->stream_finish || gpu->is_fatal(first))))
+			return 1;
+		if (cw__now() >= until)
+			return 0;
+		nanosleep(&pause, NULL);
 	}
 }

@@ -26,7 +26,7 @@
 struct group {
 	void *event;
 	struct cw__pc_job *jobs; /* by next */
-	int recorded;
+	int recorded, blind;     /* the event tells the end; recording it failed: the result */
 };
 
 struct cw__pc_lane {
@@ -390,16 +390,6 @@ static void group_end(struct cw__pc_lane *lane, struct group *group)
 	lane->count--;
 }
 
-/* Nobody can tell any more when they end. */
-static void group_blind(struct cw__pc_lane *lane, struct group *group, int result)
-{
-	for (struct cw__pc_job *job = group->jobs; job; job = job->next) {
-		if (job->offset)
-			job->remote = CW_REMOTE_UNKNOWN;
-		job_fail(lane, job, result, "recording an event");
-	}
-}
-
 static void group_start(struct cw__pc_lane *lane, struct cw__pc_job *job)
 {
 	const struct cw__gpu *gpu = lane->pc->gpu;
@@ -416,14 +406,13 @@ static void group_start(struct cw__pc_lane *lane, struct cw__pc_job *job)
 		*tail = job;
 		tail = &job->next;
 	}
-	group->recorded = 0;
+	group->recorded = group->blind = 0;
 	if (put) {
 		cw__pc_lock(gpu->vendor, home, home, CW_FOREVER);
 		result = gpu->event_record(group->event, lane->stream);
 		cw__pc_unlock(gpu->vendor, home, home);
 		group->recorded = !result;
-		if (result)
-			group_blind(lane, group, result);
+		group->blind = result;
 	}
 	lane->count++;
 	lane->waited_since = cw__now();
@@ -456,14 +445,19 @@ static void pause_a_little(struct cw__pc_lane *lane)
 static void group_look(struct cw__pc_lane *lane)
 {
 	struct group *group = &lane->groups[lane->first];
-	int result = group->recorded ? lane->pc->gpu->event_query(group->event) : 0;
+	int result = group->recorded ? lane->pc->gpu->event_query(group->event) : group->blind, drained;
 
 	if (result == CW__GPU_NOT_READY) {
 		pause_a_little(lane);
 		return;
 	}
-	for (struct cw__pc_job *job = group->jobs; result && job; job = job->next)
-		job_fail(lane, job, result, "copying");
+	/* The copies may still run, whatever went wrong with the question: their memory must not be given back yet. */
+	drained = !result || cw__gpu_drain(lane->pc->gpu, lane->stream);
+	for (struct cw__pc_job *job = group->jobs; result && job; job = job->next) {
+		if (!drained && job->offset)
+			job->remote = CW_REMOTE_UNKNOWN;
+		job_fail(lane, job, result, group->blind ? "recording an event" : "copying");
+	}
 	group_end(lane, group);
 	lane->waited_since = cw__now();
 	if (result && !lane->count)
