@@ -39,7 +39,7 @@ file(GLOB support_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/tests/support
 if(support_sources)
 	add_library(causeway_test_support STATIC ${support_sources})
 	target_include_directories(causeway_test_support PUBLIC "${PROJECT_SOURCE_DIR}/tests")
-	target_compile_definitions(causeway_test_support PRIVATE "EMULATED_SUNRISE=\"${PROJECT_BINARY_DIR}/emulators/sunrise\"")
+	target_compile_definitions(causeway_test_support PRIVATE "EMULATORS=\"${PROJECT_BINARY_DIR}/emulators\"")
 	target_link_libraries(causeway_test_support PUBLIC causeway_static)
 endif()
 

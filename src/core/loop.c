@@ -336,6 +336,7 @@ static int prepare_sleep(struct cw_loop *loop, uint64_t *until)
 	atomic_thread_fence(memory_order_seq_cst); /* pairs with cw__loop_kick() */
 	if (atomic_load_explicit(&loop->inbox, memory_order_relaxed) ||
 	    atomic_load_explicit(&loop->scan_wanted, memory_order_relaxed) || !cw__list_empty(&loop->busy) ||
+	    !cw__list_empty(&loop->ended) || /* nobody counts as sleeping in a callback */
 	    atomic_load_explicit(&loop->engine->stopping, memory_order_relaxed)) {
 		atomic_fetch_sub_explicit(&loop->sleeping, 1, memory_order_relaxed);
 		return 0;
@@ -392,6 +393,12 @@ static void unlock(struct cw_loop *loop, int kick)
 		cw__loop_kick(loop);
 }
 
+static void run_callbacks(struct cw__list *ended)
+{
+	while (!cw__list_empty(ended))
+		cw__batch_run_callback(cw__container(cw__list_pop(ended), struct cw_batch, ended_node));
+}
+
 void cw__loop_unlock(struct cw_loop *loop)
 {
 	struct cw__list ended;
@@ -399,8 +406,7 @@ void cw__loop_unlock(struct cw_loop *loop)
 	cw__list_init(&ended);
 	cw__list_splice(&ended, &loop->ended);
 	unlock(loop, 0);
-	while (!cw__list_empty(&ended))
-		cw__batch_run_callback(cw__container(cw__list_pop(&ended), struct cw_batch, ended_node));
+	run_callbacks(&ended);
 }
 
 void cw__engine_help(struct cw_engine *engine)
@@ -530,6 +536,36 @@ void cw__loop_stop(struct cw_loop *loop)
 
 /* --------------------------------------------------------------------------------- waiting callers */
 
+static void start_driving(struct cw_loop *loop)
+{
+	atomic_fetch_add_explicit(&loop->drivers, 1, memory_order_acq_rel);
+}
+
+/* What others left to us because we were there is for the progress thread now. */
+static void stop_driving(struct cw_loop *loop)
+{
+	atomic_fetch_add_explicit(&loop->drive_epoch, 1, memory_order_release);
+	if (atomic_fetch_sub_explicit(&loop->drivers, 1, memory_order_seq_cst) == 1 &&
+	    (atomic_load_explicit(&loop->inbox, memory_order_seq_cst) ||
+	     atomic_load_explicit(&loop->park, memory_order_seq_cst) == PARKED_LONG))
+		cw__loop_kick(loop);
+}
+
+/* A caller that drives does not while it is in callbacks, which may take long. */
+static void unlock_driven(struct cw_loop *loop)
+{
+	struct cw__list ended;
+
+	cw__list_init(&ended);
+	cw__list_splice(&ended, &loop->ended);
+	unlock(loop, 0);
+	if (cw__list_empty(&ended))
+		return;
+	stop_driving(loop);
+	run_callbacks(&ended);
+	start_driving(loop);
+}
+
 static int drive_spinning(struct cw_loop *loop, _Atomic uint32_t *word, uint32_t mask, uint64_t spin_until)
 {
 	do {
@@ -537,7 +573,7 @@ static int drive_spinning(struct cw_loop *loop, _Atomic uint32_t *word, uint32_t
 			return 1;
 		if (cw__loop_trylock(loop)) {
 			cw__loop_turn(loop);
-			cw__loop_unlock(loop);
+			unlock_driven(loop);
 		}
 	} while (cw__now() < spin_until);
 	return (atomic_load_explicit(word, memory_order_acquire) & mask) != 0;
@@ -559,7 +595,7 @@ static void block(struct cw_loop *loop, _Atomic uint32_t *word, uint32_t mask, u
 			atomic_fetch_sub_explicit(&loop->sleeping, 1, memory_order_relaxed);
 			asleep = 0;
 		}
-		cw__loop_unlock(loop);
+		unlock_driven(loop);
 		if (asleep)
 			sleep_until(loop, wake_at);
 		atomic_store_explicit(&loop->blocking_driver, 0, memory_order_release);
@@ -592,7 +628,7 @@ int cw__loop_wait(struct cw_loop *loop, _Atomic uint32_t *word, uint32_t mask, u
 
 	if (done || until == 0)
 		return done ? CW_OK : CW_ERR_AGAIN;
-	atomic_fetch_add_explicit(&loop->drivers, 1, memory_order_acq_rel);
+	start_driving(loop);
 	atomic_fetch_or_explicit(word, CW__BATCH_WAITED, memory_order_seq_cst);
 	for (;;) {
 		uint64_t now = cw__now(), spin_until = cw__after(now, loop->engine->spin);
@@ -603,11 +639,7 @@ int cw__loop_wait(struct cw_loop *loop, _Atomic uint32_t *word, uint32_t mask, u
 		block(loop, word, mask, until);
 		atomic_fetch_add_explicit(&loop->drive_epoch, 1, memory_order_relaxed);
 	}
-	atomic_fetch_add_explicit(&loop->drive_epoch, 1, memory_order_release);
-	if (atomic_fetch_sub_explicit(&loop->drivers, 1, memory_order_seq_cst) == 1 &&
-	    (atomic_load_explicit(&loop->inbox, memory_order_seq_cst) ||
-	     atomic_load_explicit(&loop->park, memory_order_seq_cst) == PARKED_LONG))
-		cw__loop_kick(loop);
+	stop_driving(loop);
 	return done ? CW_OK : CW_ERR_AGAIN;
 }
 

@@ -143,7 +143,9 @@ def test_a_device_is_lost_in_the_middle(make_world, op):
     result = near.batch([request] * 8)
     assert result["state"] == "FAILED" and result["local_quiet"], result
     assert result["ended_ns"] - result["submitted_ns"] < 5 * SECOND
-    assert near.batch([request])["state"] == "FAILED"
+    result = near.batch([request])
+    assert result["state"] == "FAILED"
+    assert "sunrise_link: " in result["why"], result
     move_everything(near, far, [("device 0", "device 2"), ("host", "device 2"), ("device 2", "device 0")], op)
     near.unregister(memory="m")
     far.unregister(memory="m")

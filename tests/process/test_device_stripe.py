@@ -2,6 +2,8 @@
 """Striping: large copies between two devices over all ports that join them, on links of stated bandwidth, slow enough
 that this machine's own speed does not matter."""
 
+import time
+
 import pytest
 
 from emulated import KIB, MIB, SECOND, World
@@ -102,6 +104,24 @@ def test_all_ports_die(start):
     faults = "".join(f"tangMemcpy* bytes=1048576 call={2 + port} port_down 0 {port}\n" for port in range(PORTS))
     scene = start(faults, **STRIPED)
     scene.seconds()
+
+
+@pytest.mark.parametrize("op", ["write", "read"])
+def test_all_ports_come_back(start, op):
+    """Each port cannot be used for once, from neither end. The library says that they are up: soon all are used again."""
+    faults = "".join(f"tangDeviceGetPeerPointer port={port} from=2 times=2 fail 1\n" for port in range(PORTS))
+    scene = start(faults, **STRIPED)
+    scene.seconds(op)
+    until = time.monotonic() + 20
+    while True:
+        link = scene.link()
+        if link["chosen"] and link.get("rails") == PORTS and link["rails_down"] == 0:
+            break
+        assert time.monotonic() < until, link
+    scene.seconds(op, seed=2)
+    shares = scene.carried(op)
+    assert scene.world.report(scene.near)["faults_fired"] == 2 * PORTS
+    assert min(shares) > LENGTH // 8, shares
 
 
 def test_small_copies_are_not_striped(start):

@@ -7,5 +7,7 @@
  * memory, so a test can look at it as at any other; that the library does not is for the tests of tests/process to
  * show. 0 = there is none. */
 int emulated_devices(void);
+/* The same for the emulated CUDA driver, in a process of its own: both would claim the same memory. */
+int emulated_cuda_devices(void);
 
 #endif

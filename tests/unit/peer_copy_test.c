@@ -196,6 +196,11 @@ static void who_may_not_have_a_handle_gets_none(void **state)
 	attach = attach_of(w.region, 1);
 	attach.pid = (uint32_t)getpid(); /* it is no engine of ours */
 	assert_int_equal(say(w.part, &attach, NULL), CW_ERR_PERMISSION);
+	/* Host memory has no handle, nor a device whose PCI id could be told. */
+	assert_int_equal(cw_memory_allocate(w.engine, LENGTH, NULL, &address, &private), CW_OK);
+	attach = attach_of(private, 1);
+	assert_int_equal(say(w.part, &attach, NULL), CW_ERR_UNSUPPORTED);
+	assert_int_equal(cw_memory_free(private), CW_OK);
 	options.access = 0;
 	options.location = "sunrise:0";
 	assert_int_equal(cw_memory_allocate(w.engine, LENGTH, &options, &address, &private), CW_OK);
@@ -341,6 +346,33 @@ static void neighbours_use_each_others_memory(void **state)
 	cw_engine_close(other);
 }
 
+/* A part of it is taken back: the grant ends, what lies beside goes another way. */
+static void neighbours_reach_what_is_left_of_a_region(void **state)
+{
+	struct cw_engine *other = engine_open(NULL, 0);
+	struct cw_segment *segment;
+	struct cw_region *region;
+	unsigned char *memory;
+
+	(void)state;
+	allocate(other, "sunrise:0", &memory, &region);
+	assert_int_equal(cw_segment_open(other, cw_engine_name(w.engine), NULL, &segment), CW_OK);
+	memset(memory, 0x41, LENGTH);
+	assert_int_equal(move(other, segment, memory, (uintptr_t)w.memory, LENGTH, CW_OP_WRITE).state,
+			 CW_BATCH_COMPLETED);
+	assert_int_equal(cw_region_revoke(w.region, 0, 4096, 20 * SECOND), CW_OK);
+	memset(memory, 0x42, LENGTH);
+	assert_int_equal(move(other, segment, memory, (uintptr_t)w.memory + 4096, LENGTH - 4096, CW_OP_WRITE).state,
+			 CW_BATCH_COMPLETED);
+	assert_memory_equal(w.memory + 4096, memory, LENGTH - 4096);
+	assert_int_equal(w.memory[4095], 0x41);
+	assert_int_equal(move(other, segment, memory, (uintptr_t)w.memory, 100, CW_OP_WRITE).status,
+			 CW_ERR_STALE_REGION);
+	cw_segment_close(segment);
+	assert_int_equal(cw_memory_free(region), CW_OK);
+	cw_engine_close(other);
+}
+
 static void a_segment_that_closes_gives_back(void **state)
 {
 	struct cw_engine *other = engine_open(NULL, 0);
@@ -397,6 +429,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_range_that_is_taken_back_ends_the_whole_grant, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(an_engine_closes_whoever_holds_its_memory, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(neighbours_use_each_others_memory, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(neighbours_reach_what_is_left_of_a_region, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_segment_that_closes_gives_back, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(one_engine_reaches_itself, set_up, tear_down),
 	};

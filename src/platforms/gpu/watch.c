@@ -11,6 +11,7 @@
 #define EAGER_ROUNDS 50u
 #define PAUSE_FIRST 5000u /* ns */
 #define PAUSE_LONGEST 200000u
+#define CLOSE_WITHIN CW__SECOND /* then the thread is stuck in a call of a runtime */
 
 static struct {
 	pthread_mutex_t life; /* outermost: of owners, running */
@@ -19,12 +20,12 @@ static struct {
 	pthread_t thread;
 	unsigned owners;
 	int running, stop;
+	int stuck; /* it did not answer when it was asked last: nobody waits for its end */
 	struct cw__gpu_track *incoming;
 	const void *closing; /* the owner whose watches the thread is asked to drop */
 } watcher = {
 	.life = PTHREAD_MUTEX_INITIALIZER,
 	.lock = PTHREAD_MUTEX_INITIALIZER,
-	.closed = PTHREAD_COND_INITIALIZER,
 };
 
 /* What the thread alone knows. */
@@ -105,6 +106,17 @@ static void collect(struct rounds *rounds)
 	}
 }
 
+/* What is left at the end are watches of owners that did not wait for the answer. */
+static void drop_rest(struct rounds *rounds)
+{
+	struct cw__gpu_track *track;
+
+	while ((track = rounds->pending) != NULL) {
+		rounds->pending = track->next;
+		finish(track, CW__GPU_NOT_READY);
+	}
+}
+
 /* Under the lock, which is let go meanwhile. A new watch ends the pause. */
 static void pause_round(struct rounds *rounds)
 {
@@ -144,7 +156,7 @@ static void *run(void *arg)
 		ask_all(&rounds);
 		finish_all(&rounds);
 		pthread_mutex_lock(&watcher.lock);
-		if (closing) {
+		if (closing && watcher.closing == closing) {
 			watcher.closing = NULL;
 			pthread_cond_broadcast(&watcher.closed);
 		} else if (rounds.pending && !watcher.incoming && !watcher.closing) {
@@ -152,6 +164,7 @@ static void *run(void *arg)
 		}
 	}
 	pthread_mutex_unlock(&watcher.lock);
+	drop_rest(&rounds);
 	return NULL;
 }
 
@@ -167,6 +180,7 @@ static int start_thread(void)
 	pthread_condattr_init(&clock);
 	pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
 	pthread_cond_init(&watcher.wake, &clock);
+	pthread_cond_init(&watcher.closed, &clock);
 	pthread_condattr_destroy(&clock);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -208,23 +222,35 @@ void cw__gpu_watch_open(void)
 	pthread_mutex_unlock(&watcher.life);
 }
 
+/* Under the lock. A thread that does not answer is left to itself: it tells of the owner's watches when it can. */
+static void drop(const void *owner)
+{
+	uint64_t until = cw__now() + CLOSE_WITHIN;
+	const struct timespec at = { (time_t)(until / CW__SECOND), (long)(until % CW__SECOND) };
+
+	watcher.closing = owner;
+	pthread_cond_signal(&watcher.wake);
+	while (watcher.closing == owner && cw__now() < until)
+		pthread_cond_timedwait(&watcher.closed, &watcher.lock, &at);
+	watcher.stuck = watcher.closing == owner;
+	if (watcher.stuck)
+		watcher.closing = NULL;
+}
+
 void cw__gpu_watch_close(const void *owner)
 {
 	pthread_mutex_lock(&watcher.life);
 	pthread_mutex_lock(&watcher.lock);
-	if (watcher.running) {
-		watcher.closing = owner;
-		pthread_cond_signal(&watcher.wake);
-		while (watcher.closing == owner)
-			pthread_cond_wait(&watcher.closed, &watcher.lock);
-	}
-	watcher.stop = --watcher.owners == 0 && watcher.running;
+	if (watcher.running)
+		drop(owner);
+	watcher.stop = --watcher.owners == 0 && watcher.running && !watcher.stuck;
 	if (watcher.stop)
 		pthread_cond_signal(&watcher.wake);
 	pthread_mutex_unlock(&watcher.lock);
 	if (watcher.stop) {
 		pthread_join(watcher.thread, NULL);
 		pthread_cond_destroy(&watcher.wake);
+		pthread_cond_destroy(&watcher.closed);
 		watcher.running = 0;
 		watcher.stop = 0;
 	}

@@ -10,7 +10,8 @@
 #include <platforms/gpu/track.h>
 
 /* Each owner of watches says that it is there, and that it goes: what it still watches then ends with CW_ERR_IO, and
- * after the call no ready() of it runs. The thread ends with the last owner. */
+ * after the call no ready() of it runs. The thread ends with the last owner. One that is stuck in a call of a runtime
+ * is left behind after a second: then ready() runs when that call returns, and the thread stays. */
 void cw__gpu_watch_open(void);
 void cw__gpu_watch_close(const void *owner);
 

@@ -235,7 +235,8 @@ static int grant_enter(struct cw__peer_copy *pc, const unsigned char *instance, 
 	struct cw__pc_holder *holder;
 	struct cw__pc_grant *grant;
 
-	if (!region)
+	/* Of host memory nobody was told that it can be had from us. */
+	if (!region || region->side.device < 0)
 		return CW_ERR_UNSUPPORTED;
 	if (region->revoked)
 		return CW_ERR_STALE_REGION;

@@ -16,10 +16,11 @@
 #define GROUPS 4u                  /* on a stream at once */
 #define GROUP_JOBS 4u
 #define LINK_GROUP_JOBS 1u /* links share a request evenly when each tells of every slice */
-#define NOTICE_NS 60000ull /* before the end of a long blocking job its loop is woken, to be awake then */
+#define NOTICE_NS 80000ull /* before the end of a long blocking job its loop is woken, to be awake then */
 #define NOTICE_MIN (64u * 1024)
-#define SPIN_NS 50000ull     /* a lane that has worked looks for more for so long before it sleeps */
-#define PAUSE_FIRST 20000ull /* between two looks at an event */
+#define SPIN_NS 50000ull      /* a lane that has worked looks for more for so long before it sleeps */
+#define GIVE_WAY_NS 200000ull /* so long a lane lets its devices go for who waits for them */
+#define PAUSE_FIRST 20000ull  /* between two looks at an event */
 #define PAUSE_LAST 1000000ull
 
 struct group {
@@ -259,6 +260,20 @@ static uint64_t chunk_length(const struct cw__pc_lane *lane, uint64_t done, uint
 	return tail >= NOTICE_MIN && (double)left > 2 * tail ? left - (uint64_t)tail : left;
 }
 
+/* Until who waits for one of the devices has it: whoever looks only now and then would never find it free. */
+static void give_way(uint32_t vendor, const struct cw__pc_way *way)
+{
+	uint64_t until = 0;
+
+	while (cw__pc_is_wanted(vendor, way->to, way->from)) {
+		if (!until)
+			until = cw__now() + GIVE_WAY_NS;
+		else if (cw__now() >= until)
+			break;
+		sched_yield();
+	}
+}
+
 static int copy_piece(struct cw__pc_lane *lane, struct cw__pc_job *job, const struct cw_piece *piece)
 {
 	uint32_t vendor = lane->pc->gpu->vendor;
@@ -289,8 +304,7 @@ static int copy_piece(struct cw__pc_lane *lane, struct cw__pc_job *job, const st
 		}
 		at += length;
 		job->offset += length;
-		if (cw__pc_is_wanted(vendor, job->way.to, job->way.from))
-			sched_yield();
+		give_way(vendor, &job->way);
 	}
 	return 1;
 }
