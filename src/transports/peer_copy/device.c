@@ -5,6 +5,7 @@
  */
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <transports/peer_copy/inside.h>
@@ -12,8 +13,8 @@
 #define HELD_LONG CW__SECOND           /* by one call: small copies go to a lane */
 #define HELD_TOO_LONG (5 * CW__SECOND) /* nothing new is given to the device */
 #define TRY_AGAIN_NS 20000             /* between two tries for a lock, when there is a limit */
-#define PROOF_BYTES 4096u
-#define DEAF_NS (10 * CW__SECOND) /* how long a refused way is not tried again */
+#define PROOF_BYTES (256u * 1024)      /* looked at in one call */
+#define DEAF_NS (10 * CW__SECOND)      /* how long a refused way is not tried again */
 
 int cw__pc_thread(pthread_t *thread_out, void *(*main)(void *arg), void *arg)
 {
@@ -150,11 +151,11 @@ int cw__pc_is_doubtful(const struct cw__peer_copy *pc, const struct cw__pc_way *
 	       !atomic_load_explicit(&pc->devices[way->to].heard, memory_order_relaxed);
 }
 
-/* The first block in which both ends differ, read to host memory; *at_out >= length when there is none. */
+/* The first block in which both ends differ, of the source read to host memory; *at_out >= length when there is none.
+ */
 static int find_difference(const struct cw__gpu *gpu, uint64_t to, uint64_t from, uint64_t length, uint64_t *at_out,
-			   unsigned char *source)
+			   unsigned char *source, unsigned char *target)
 {
-	unsigned char target[PROOF_BYTES];
 	int result = 0;
 
 	for (*at_out = 0; *at_out < length && !result; *at_out += PROOF_BYTES) {
@@ -175,22 +176,27 @@ static int copy_in_doubt(struct cw__peer_copy *pc, const struct cw__pc_way *way,
 			 uint64_t length)
 {
 	const struct cw__gpu *gpu = pc->gpu;
-	unsigned char source[PROOF_BYTES], arrived[PROOF_BYTES];
-	uint64_t at, some;
-	int result = find_difference(gpu, to, from, length, &at, source);
+	unsigned char *source = malloc(2 * PROOF_BYTES), *target;
+	uint64_t at = 0, some;
+	int result;
 
+	if (!source)
+		return CW__PC_NOT_ARRIVED;
+	target = source + PROOF_BYTES;
+	result = find_difference(gpu, to, from, length, &at, source, target);
 	if (result || at >= length) /* the bytes are there already */
-		return result;
+		goto out;
 	some = length - at < PROOF_BYTES ? length - at : PROOF_BYTES;
 	result = copy(pc, way, to, from, length, NULL);
 	if (!result)
-		result = gpu->copy(arrived, (const void *)(uintptr_t)(to + at), some, CW__GPU_D2H);
-	if (result)
-		return result;
-	if (memcmp(source, arrived, some))
-		return CW__PC_NOT_ARRIVED;
-	atomic_store_explicit(&pc->devices[way->to].heard, 1, memory_order_relaxed);
-	return 0;
+		result = gpu->copy(target, (const void *)(uintptr_t)(to + at), some, CW__GPU_D2H);
+	if (!result && memcmp(source, target, some))
+		result = CW__PC_NOT_ARRIVED;
+	if (!result)
+		atomic_store_explicit(&pc->devices[way->to].heard, 1, memory_order_relaxed);
+out:
+	free(source);
+	return result;
 }
 
 int cw__pc_copy(struct cw__peer_copy *pc, const struct cw__pc_way *way, uint64_t to, uint64_t from, uint64_t length,
