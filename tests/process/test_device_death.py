@@ -210,7 +210,11 @@ LATE = 300_000  # microseconds
 BLIND = {
     "asking": ("1", "tangMemcpyPeerAsync", ["tangEventQuery fail 1"]),
     "recording": ("1", "tangMemcpyPeerAsync", ["tangEventRecord call=1 fail 1"]),
-    "recording, no drain": ("1", "tangMemcpyPeerAsync", ["tangEventRecord call=1 fail 1", "tangStreamSynchronize fail 1"]),
+    "recording, draining": (
+        "1",
+        "tangMemcpyPeerAsync",
+        ["tangEventRecord call=1 fail 1", "tangStreamSynchronize fail 1"],
+    ),
     "nothing works": ("1", "tangMemcpyPeerAsync", ["tangEvent[RQS]* fail 1", "tangStreamSynchronize fail 1"]),
     "staged": (None, "tangMemcpyAsync", ["tangEventSynchronize fail 1"]),
     "staged, recording": (None, "tangMemcpyAsync", ["tangEventRecord call=1 fail 1"]),

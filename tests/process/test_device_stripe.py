@@ -108,7 +108,7 @@ def test_all_ports_die(start):
 
 @pytest.mark.parametrize("op", ["write", "read"])
 def test_all_ports_come_back(start, op):
-    """Each port cannot be used for once, from neither end. The library says that they are up: soon all are used again."""
+    """Each port fails once, from either end. The library says that they are up: soon all are used again."""
     faults = "".join(f"tangDeviceGetPeerPointer port={port} from=2 times=2 fail 1\n" for port in range(PORTS))
     scene = start(faults, **STRIPED)
     scene.seconds(op)
