@@ -232,27 +232,12 @@ static int two_vendors(void)
 	return 0;
 }
 
-static const struct gpu_case {
-	const char *name;
-	int (*test)(void);
-} cases[] = {
-	{ "contexts", contexts }, { "allocations", allocations }, { "copies", copies },
-	{ "platform", platform }, { "two vendors", two_vendors },
+static const struct gpu_case cases[] = {
+	{ "contexts", contexts, "" }, { "allocations", allocations, "" }, { "copies", copies, "" },
+	{ "platform", platform, "" }, { "two vendors", two_vendors, "" },
 };
-#define CASES (sizeof(cases) / sizeof(cases[0]))
-
-static void run_case(void **state)
-{
-	const struct gpu_case *one = *state;
-
-	gpu_run(one->test, gpu_load_cuda, "");
-}
 
 int main(void)
 {
-	struct CMUnitTest tests[CASES];
-
-	for (size_t i = 0; i < CASES; i++)
-		tests[i] = (struct CMUnitTest){ cases[i].name, run_case, NULL, NULL, (void *)(uintptr_t)&cases[i] };
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return gpu_run_cases(cases, sizeof(cases) / sizeof(cases[0]), gpu_load_cuda);
 }

@@ -345,12 +345,12 @@ static int forked(void)
 }
 
 /* The stub is in the process, so that it is the first one looked at. A machine may have a real driver after it. */
-static int cuda_stub(void)
+static int cuda_link_only(void)
 {
 	const char *why = NULL;
 	const struct cw__gpu *gpu;
 
-	CHECK(dlopen(FAKES "/cuda_stub/libcuda.so.1", RTLD_NOW | RTLD_LOCAL));
+	CHECK(dlopen(FAKES "/cuda_link_only/libcuda.so.1", RTLD_NOW | RTLD_LOCAL));
 	gpu = cw__gpu_load(CW__GPU_CUDA, &why);
 	if (gpu)
 		CHECK(strncmp(gpu->library, FAKES, strlen(FAKES)) != 0);
@@ -396,7 +396,7 @@ CASE(unresolved)
 CASE(no_device)
 CASE(optional_symbols)
 CASE(forked)
-CASE(cuda_stub)
+CASE(cuda_link_only)
 CASE(other_library)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(test_##name, make_folder, remove_folder)
@@ -410,7 +410,7 @@ int main(void)
 		TEST(not_a_library),   TEST(cut_short),        TEST(other_processor),
 		TEST(other_word_size), TEST(lacks_symbol),     TEST(unresolved),
 		TEST(no_device),       TEST(optional_symbols), TEST(forked),
-		TEST(cuda_stub),       TEST(other_library),
+		TEST(cuda_link_only),  TEST(other_library),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

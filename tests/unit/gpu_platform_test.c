@@ -587,11 +587,7 @@ static int in_an_engine(void)
 	return 0;
 }
 
-static const struct gpu_case {
-	const char *name;
-	int (*test)(void);
-	const char *options;
-} cases[] = {
+static const struct gpu_case cases[] = {
 	{ "claims", claims, "" },
 	{ "claims, sensitive", claims, "context_sensitive" },
 	{ "locations", locations, "" },
@@ -608,20 +604,8 @@ static const struct gpu_case {
 	{ "many watches", many_watches, "" },
 	{ "in an engine", in_an_engine, "" },
 };
-#define CASES (sizeof(cases) / sizeof(cases[0]))
-
-static void run_case(void **state)
-{
-	const struct gpu_case *one = *state;
-
-	gpu_run(one->test, gpu_load, one->options);
-}
 
 int main(void)
 {
-	struct CMUnitTest tests[CASES];
-
-	for (size_t i = 0; i < CASES; i++)
-		tests[i] = (struct CMUnitTest){ cases[i].name, run_case, NULL, NULL, (void *)(uintptr_t)&cases[i] };
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return gpu_run_cases(cases, sizeof(cases) / sizeof(cases[0]), gpu_load);
 }

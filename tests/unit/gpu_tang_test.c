@@ -244,11 +244,7 @@ static int copies_block(void)
 	return 0;
 }
 
-static const struct gpu_case {
-	const char *name;
-	int (*test)(void);
-	const char *options;
-} cases[] = {
+static const struct gpu_case cases[] = {
 	{ "current device", current_device, "" },
 	{ "current device, sensitive", current_device, "context_sensitive" },
 	{ "no error left", no_error_left, "" },
@@ -269,20 +265,8 @@ static const struct gpu_case {
 	{ "copies block", copies_block, "" },
 	{ "copies block, late", copies_block, "d2d=late" },
 };
-#define CASES (sizeof(cases) / sizeof(cases[0]))
-
-static void run_case(void **state)
-{
-	const struct gpu_case *one = *state;
-
-	gpu_run(one->test, gpu_load, one->options);
-}
 
 int main(void)
 {
-	struct CMUnitTest tests[CASES];
-
-	for (size_t i = 0; i < CASES; i++)
-		tests[i] = (struct CMUnitTest){ cases[i].name, run_case, NULL, NULL, (void *)(uintptr_t)&cases[i] };
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return gpu_run_cases(cases, sizeof(cases) / sizeof(cases[0]), gpu_load);
 }

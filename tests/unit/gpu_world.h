@@ -116,6 +116,34 @@ static inline void gpu_run(int (*test)(void), const struct cw__gpu *(*load)(void
 		fail_msg("options '%s': status %#x", options, (unsigned)status);
 }
 
+struct gpu_case {
+	const char *name;
+	int (*test)(void);
+	const char *options; /* of the emulator */
+};
+
+static const struct cw__gpu *(*gpu_cases_load)(void);
+
+static inline void gpu_run_case(void **state)
+{
+	const struct gpu_case *one = *state;
+
+	gpu_run(one->test, gpu_cases_load, one->options);
+}
+
+/* At most 32 of them, each a test of its own name. Returns how many failed. */
+static inline int gpu_run_cases(const struct gpu_case *cases, size_t count, const struct cw__gpu *(*load)(void))
+{
+	struct CMUnitTest tests[32];
+
+	gpu_cases_load = load;
+	if (count > sizeof(tests) / sizeof(tests[0]))
+		return 1;
+	for (size_t i = 0; i < count; i++)
+		tests[i] = (struct CMUnitTest){ cases[i].name, gpu_run_case, NULL, NULL, (void *)(uintptr_t)&cases[i] };
+	return _cmocka_run_group_tests("cases", tests, count, NULL, NULL);
+}
+
 /* Declares app_<name> as a pointer to tang<name>; the next one to cu<name>. */
 #define APPLICATION(gpu, name)                                                                                         \
 	__typeof__(tang##name) *app_##name = (__typeof__(tang##name) *)(uintptr_t)gpu_symbol(gpu, "tang" #name)

@@ -51,7 +51,7 @@ enum cw__gpu_verdict cw__driver_start(struct cw__gpu_library *library, void *han
 		return CW__GPU_LOOK_FURTHER;
 	switch_off(library);
 	result = library->driver.Init(0);
-	if (cw__gpu_code_in(library->row->is_stub, result)) {
+	if (cw__gpu_code_in(library->row->link_only, result)) {
 		snprintf(why, why_size, "is only for linking, not the driver");
 		return CW__GPU_LOOK_FURTHER;
 	}

@@ -48,7 +48,7 @@ struct cw__gpu_row {
 
 	/* Codes. */
 	int not_ready, invalid_device;
-	struct cw__gpu_codes is_stub[2];    /* initialisation: this library is for linking only; look further */
+	struct cw__gpu_codes link_only[2];  /* initialisation: this library is for linking only; look further */
 	struct cw__gpu_codes is_invalid[6]; /* a handle or device of the caller is wrong */
 	struct cw__gpu_codes no_memory[3];
 	struct cw__gpu_codes is_fatal[12]; /* the device or its context is lost for this process */

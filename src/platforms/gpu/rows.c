@@ -30,7 +30,7 @@ const struct cw__gpu_row cw__gpu_rows[CW__GPU_VENDORS] = {
 		.locations = { "cuda" },
 		.not_ready = CW__CU_NOT_READY,
 		.invalid_device = CW__CU_INVALID_DEVICE,
-		.is_stub = { { CW__CU_STUB_LIBRARY, CW__CU_STUB_LIBRARY } },
+		.link_only = { { CW__CU_STUB_LIBRARY, CW__CU_STUB_LIBRARY } },
 		.is_invalid = { { 1, 1 }, { 101, 101 }, { 201, 201 }, { 400, 400 } },
 		.no_memory = { { 2, 2 } },
 		/* Deinitialised, device gone, ECC, NVLink, and what a kernel can do to its context. */

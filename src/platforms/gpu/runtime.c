@@ -65,7 +65,7 @@ enum cw__gpu_verdict cw__runtime_start(struct cw__gpu_library *library, void *ha
 	result = cw__runtime_settle(library, library->runtime.GetDeviceCount(&count));
 	if (result || count <= 0) {
 		snprintf(why, why_size, "finds no device (%d: %s)", result, cw__runtime_error_text(library, result));
-		return cw__gpu_code_in(library->row->is_stub, result) ? CW__GPU_LOOK_FURTHER : CW__GPU_GIVE_UP;
+		return cw__gpu_code_in(library->row->link_only, result) ? CW__GPU_LOOK_FURTHER : CW__GPU_GIVE_UP;
 	}
 	gpu->device_count = count < CW__GPU_DEVICES_MAX ? (unsigned)count : CW__GPU_DEVICES_MAX;
 	for (unsigned i = 0; i < gpu->device_count; i++) {

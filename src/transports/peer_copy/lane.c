@@ -248,11 +248,11 @@ static void give_notice(struct cw__pc_lane *lane, struct cw__pc_job *job)
 	pthread_mutex_unlock(&lane->lock);
 }
 
-/* Of the next blocking call, `done` bytes after the first one. What takes about as long as a notice is kept for last.
- */
-static uint64_t chunk_length(const struct cw__pc_lane *lane, uint64_t done, uint64_t left, int *notice_out)
+/* Of the next blocking call, `done` bytes after the first one of a piece. What takes about as long as a notice is kept
+ * for last, but only at the end of the job: nobody is to be woken before that. */
+static uint64_t chunk_length(const struct cw__pc_lane *lane, int last, uint64_t done, uint64_t left, int *notice_out)
 {
-	double tail = lane->bytes_per_ns * NOTICE_NS;
+	double tail = last ? lane->bytes_per_ns * NOTICE_NS : 0;
 
 	*notice_out = done && tail >= NOTICE_MIN && (double)left <= 2 * tail;
 	if (left > CHUNK)
@@ -274,34 +274,41 @@ static void give_way(uint32_t vendor, const struct cw__pc_way *way)
 	}
 }
 
-static int copy_piece(struct cw__pc_lane *lane, struct cw__pc_job *job, const struct cw_piece *piece)
+static void note_speed(struct cw__pc_lane *lane, uint64_t length, uint64_t took)
+{
+	double now = (double)length / (double)(took + 1);
+
+	if (length >= NOTICE_MIN)
+		lane->bytes_per_ns += (now - lane->bytes_per_ns) / (lane->bytes_per_ns > 0 ? 4 : 1);
+}
+
+/* total: of the whole job. 0 = it goes no further. */
+static int copy_piece(struct cw__pc_lane *lane, struct cw__pc_job *job, const struct cw_piece *piece, uint64_t total)
 {
 	uint32_t vendor = lane->pc->gpu->vendor;
 	uint64_t to, from;
 
 	ends(job, piece, &to, &from);
 	for (uint64_t at = 0; at < piece->length;) {
-		uint64_t length, begin;
+		uint64_t length, left = piece->length - at, begin;
 		int result, notice;
 
 		if (atomic_load_explicit(&job->canceled, memory_order_relaxed)) {
 			job->status = CW_ERR_CANCELED;
 			return 0;
 		}
-		length = chunk_length(lane, at, piece->length - at, &notice);
+		length = chunk_length(lane, job->offset + left == total, at, left, &notice);
 		if (notice)
 			give_notice(lane, job);
-		begin = cw__now();
 		cw__pc_lock(vendor, job->way.to, job->way.from, CW_FOREVER);
+		begin = cw__now();
 		result = cw__pc_copy(lane->pc, &job->way, to + at, from + at, length, NULL);
 		cw__pc_unlock(vendor, job->way.to, job->way.from);
-		if (length >= NOTICE_MIN)
-			lane->bytes_per_ns += ((double)length / (double)(cw__now() - begin + 1) - lane->bytes_per_ns) /
-					      (lane->bytes_per_ns > 0 ? 4 : 1);
 		if (result) {
 			job_fail(lane, job, result, "copying");
 			return 0;
 		}
+		note_speed(lane, length, cw__now() - begin);
 		at += length;
 		job->offset += length;
 		give_way(vendor, &job->way);
@@ -318,7 +325,7 @@ static void run_blocking(struct cw__pc_lane *lane, struct cw__pc_job *job)
 
 	while (going && (count = job_pieces(lane, job, job->offset, pieces, PIECES, &length)))
 		for (unsigned i = 0; i < count && going; i++)
-			going = copy_piece(lane, job, &pieces[i]);
+			going = copy_piece(lane, job, &pieces[i], length);
 	job_finish(lane, job);
 }
 
