@@ -4,10 +4,12 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-# python3 makes the manual pages.
-readonly build_packages=(build-essential cmake ninja-build pkg-config libjson-c-dev python3)
+# python3 makes the manual pages, python3-dev the Python package. The headers of curl, hiredis and libmicrohttpd are needed to build, the
+# libraries only where they are used: they are loaded when they are there.
+readonly build_packages=(build-essential cmake ninja-build pkg-config libjson-c-dev python3 python3-dev libcurl4-openssl-dev libhiredis-dev
+	libmicrohttpd-dev)
 # libibverbs1 and libnuma1 are what the Mooncake wheel links to; the tests run it as a peer.
-readonly test_packages=(libcmocka-dev python3-venv python3-pytest python3-pytest-timeout libibverbs1 libnuma1)
+readonly test_packages=(libcmocka-dev python3-venv python3-pytest python3-pytest-timeout python3-numpy libibverbs1 libnuma1)
 readonly check_packages=(clang clang-format llvm libclang-rt-14-dev git groff-base)
 readonly python=/usr/bin/python3
 

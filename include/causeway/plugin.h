@@ -166,6 +166,12 @@ struct cw_host_ops {
 		__attribute__((format(printf, 3, 4)))
 #endif
 		;
+	/* Sets what cw_last_error() says in this thread; the arguments as for printf. Returns status. */
+	int (*fail)(int status, const char *format, ...)
+#ifdef __GNUC__
+		__attribute__((format(printf, 2, 3)))
+#endif
+		;
 	/* The value of a setting as text / number (sizes and booleans too); NULL / fallback when there is none.
 	 * Borrowed. */
 	const char *(*setting)(struct cw_host *host, const char *key);
@@ -435,19 +441,42 @@ struct cw_platform_ops {
 
 /* ------------------------------------------------------------------------------------- metadata stores */
 
-/* Names only: where the control listener of an engine is. */
+#define CW_METADATA_KEY_MAX 512u                   /* bytes of a key */
+#define CW_METADATA_VALUE_MAX (128u * 1024 * 1024) /* bytes of a value */
+
+/*
+ * Where names are looked up: either names are addresses (`addresses`), or there is a store of keys and values (`get`,
+ * `put`, `del`). Which keys there are and what their values mean is not the store's business.
+ *
+ * A store that cannot be reached is not a reason to fail open(): it may come back. Calls connect when they need to,
+ * wait for at most `timeout` nanoseconds in all, and reconnect by themselves; whoever calls them again and again waits
+ * in between. Any number of threads call at the same time; one that waits for the store does not hold up the others.
+ * Keys are NUL-terminated, printable, without spaces; values are any bytes. Failures leave one line that names the
+ * store and the cause for cw_last_error() (host->ops->fail).
+ */
 struct cw_metadata_ops {
 	uint32_t abi;
-	const char *name; /* the scheme: "p2p", "http", ... */
+	const char *name; /* the scheme of its urls: "p2p", "http", ... */
+	const char *also; /* another scheme that it takes: "https"; NULL = none */
 	const char *summary;
-	int (*open)(struct cw_host *host, const char *url, void **store_out, const char **why_out); /* Required. */
-	void (*close)(void *store);                                                                 /* Required. */
-	/* Appends "address:port" lines, best first, for a segment name. May block up to timeout. Caller's thread.
-	 * Required. */
-	int (*get)(void *store, const char *name, uint64_t timeout, struct cw_blob *addresses_out);
-	/* Publishes / removes this engine's descriptor. Optional (NULL = nothing to publish). */
-	int (*put)(void *store, const char *name, const void *descriptor, size_t length);
-	int (*del)(void *store, const char *name);
+	/* Checks the url and finds the libraries that are needed. Required. why_out: one line, constant or the store's
+	 * until the next open of this thread. */
+	int (*open)(struct cw_host *host, const char *url, void **store_out, const char **why_out);
+	/* No call is in progress. Required. */
+	void (*close)(void *store);
+	/* Appends "address:port" lines, best first, for a name. Required where names are addresses, else NULL. */
+	int (*addresses)(void *store, const char *name, uint64_t timeout, struct cw_blob *addresses_out);
+	/* Appends the value of a key. NOT_FOUND (the store has no such key), CONNECT, TIMED_OUT, IO, PERMISSION (it
+	 * wants a password, or another), PROTOCOL (it answered nonsense), LIMIT (too long), NO_MEMORY. */
+	int (*get)(void *store, const char *key, uint64_t timeout, struct cw_blob *value_out);
+	/* Sets a key, whatever was there. Where the store has leases or expiry the key goes away when neither put() nor
+	 * keep() came for the setting metadata/lease. Errors as above. */
+	int (*put)(void *store, const char *key, const void *value, size_t length, uint64_t timeout);
+	/* Removes a key; success also when it was not there. Errors as above. */
+	int (*del)(void *store, const char *key, uint64_t timeout);
+	/* Prolongs the life of all keys that this store's put() set and nobody removed. NOT_FOUND: some are gone, all
+	 * have to be put again. Optional: NULL = keys stay for ever. */
+	int (*keep)(void *store, uint64_t timeout);
 };
 
 /* ------------------------------------------------------------------------------------ plug-in libraries */

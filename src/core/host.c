@@ -111,6 +111,7 @@ static void host_blob_free(struct cw_blob *blob)
 const struct cw_host_ops cw__host_ops = {
 	.abi = CW_PLUGIN_ABI,
 	.log = host_log,
+	.fail = cw__fail,
 	.setting = host_setting,
 	.setting_number = host_setting_number,
 	.now = host_now,

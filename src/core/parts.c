@@ -208,7 +208,8 @@ static int open_metadata(struct cw_engine *engine)
 		ops = find_store(engine->plugins[i]->metadata, url);
 	if (!ops)
 		return cw__fail(CW_ERR_CONFIG, "metadata/url: no store is named '%s'", url);
-	if (ops->abi != CW_PLUGIN_ABI || !ops->open || !ops->close || !ops->get)
+	if (ops->abi != CW_PLUGIN_ABI || !ops->open || !ops->close ||
+	    !ops->addresses == !(ops->get && ops->put && ops->del))
 		return cw__fail(CW_ERR_CONFIG,
 				"metadata store %s: it was built for another version, or lacks a required hook",
 				ops->name);

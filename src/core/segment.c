@@ -408,7 +408,7 @@ static int connect_link(struct cw_segment *segment, uint64_t timeout)
 					    .timeout = timeout,
 					    .segment = segment,
 					    .addresses = addresses };
-	int status = engine->metadata_ops->get(engine->metadata, segment->name, timeout, &text);
+	int status = engine->metadata_ops->addresses(engine->metadata, segment->name, timeout, &text);
 
 	if (!status)
 		status = cw__host_ops.blob_append(&text, "", 1);

@@ -461,7 +461,7 @@ static void test_p2p(void **state)
 	assert_int_equal(cw_metadata_p2p.open(&server.host, "p2p", &store, &why), CW_OK);
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct cw_blob blob = { 0 };
-		int status = cw_metadata_p2p.get(store, rows[i].name, 0, &blob);
+		int status = cw_metadata_p2p.addresses(store, rows[i].name, 0, &blob);
 
 		assert_int_equal(status, rows[i].line ? CW_OK : CW_ERR_ADDRESS);
 		if (rows[i].line) {

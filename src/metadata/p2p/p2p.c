@@ -22,7 +22,7 @@ static void p2p_close(void *store)
 	(void)store;
 }
 
-static int p2p_get(void *store, const char *name, uint64_t timeout, struct cw_blob *addresses_out)
+static int p2p_addresses(void *store, const char *name, uint64_t timeout, struct cw_blob *addresses_out)
 {
 	struct cw_host *host = store;
 	char name_host[256], line[300];
@@ -47,5 +47,5 @@ const struct cw_metadata_ops cw_metadata_p2p = {
 	.summary = "the name is the address",
 	.open = p2p_open,
 	.close = p2p_close,
-	.get = p2p_get,
+	.addresses = p2p_addresses,
 };
