@@ -1,6 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""A bare-bones foreign metadata server over HTTP, as Mooncake's engines know it: http_store.py --port N [--variant go|python].
+"""A bare-bones foreign metadata server over HTTP, as Mooncake's engines know it.
+
+    http_store.py --port N [--variant go|python]
 
 GET, PUT and DELETE of any path with ?key=...; a dictionary in memory. The variants differ where the real ones do:
 

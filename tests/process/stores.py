@@ -6,7 +6,8 @@
 start_redis(), start_etcd() and start_http() return a started server. What it offers:
 
     server.url              for the setting metadata/url (and Mooncake's connection string): "redis://127.0.0.1:4711"
-    server.get(key)         bytes, or None; put(key, value), delete(key), keys() -> sorted list of str. Not through Causeway
+    server.get(key)         bytes, or None; put(key, value), delete(key), keys() -> sorted list of str; all without
+                            Causeway
     server.kill()           SIGKILL, returns when the process is gone
     server.restart(lost=False)  on the same port; lost=True: without its data (an HTTP server always forgets)
     server.stop(), server.resume()  SIGSTOP and SIGCONT: it accepts connections but does not answer
