@@ -306,7 +306,7 @@ int cw_engine_settings(struct cw_engine *engine, cw_setting_fn fn, void *arg)
 
 		cw__config_describe(i, &key, &fallback, &help);
 		if (engine)
-			fn(arg, key, engine->config.values[i].text, engine->config.values[i].origin, help);
+			fn(arg, key, cw__config_shown(&engine->config, i), engine->config.values[i].origin, help);
 		else
 			fn(arg, key, fallback, "default", help);
 	}
