@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Engines: opening in an order in which each step can be undone, closing in the reverse, and what users ask of one. */
-#include <core/core.h>
+#include <core/device.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
