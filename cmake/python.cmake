@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The Python package: <build>/python/causeway is what a wheel holds, so tests run with PYTHONPATH=<build>/python. The extension uses
-# CPython's limited API, so that one build serves 3.11 (since which buffers are in it) and everything later. python/pyproject.toml installs the component "python".
+# CPython's limited API, so that one build serves 3.11, the first in which it has buffers, and everything later. python/pyproject.toml installs the
+# component "python".
 
 set(python_required "")
 if(SKBUILD)
@@ -23,7 +24,7 @@ target_compile_definitions(python_extension PRIVATE Py_LIMITED_API=0x030B0000)
 # Slots of modules and types hold functions as void *, which strict C has no cast for.
 target_compile_options(python_extension PRIVATE -Wno-pedantic)
 # The engine is inside, hidden: a program that has libcauseway.so of another version loaded is not disturbed.
-target_link_libraries(python_extension PRIVATE causeway_static)
+target_link_libraries(python_extension PRIVATE causeway_setup causeway_static)
 target_link_options(python_extension PRIVATE -Wl,--exclude-libs,ALL -Wl,--as-needed -Wl,-z,now -Wl,-z,relro)
 set_target_properties(python_extension PROPERTIES PREFIX "" OUTPUT_NAME _causeway SUFFIX .abi3.so
 	C_VISIBILITY_PRESET hidden LIBRARY_OUTPUT_DIRECTORY "${package_out}")

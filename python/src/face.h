@@ -266,6 +266,12 @@ PyObject *log_wait(PyObject *module, PyObject *args);
 PyObject *log_stop(PyObject *module, PyObject *unused);
 PyObject *log_reset(PyObject *module, PyObject *unused);
 
+/* ---------------------------------------------------------------------------------------- mooncake.c */
+
+PyObject *mooncake_setup(PyObject *module, PyObject *args);
+PyObject *mooncake_protocol(PyObject *module, PyObject *args);
+PyObject *mooncake_code(PyObject *module, PyObject *args);
+
 /* ---------------------------------------------------------------------------------------- waiting */
 
 /* Waits are cut into pieces of this length, between which signals and the closing of the engine are looked at. */

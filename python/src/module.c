@@ -39,6 +39,9 @@ static PyMethodDef methods[] = {
 	{ "log_wait", log_wait, METH_VARARGS, NULL },
 	{ "log_stop", log_stop, METH_NOARGS, NULL },
 	{ "log_reset", log_reset, METH_NOARGS, NULL },
+	{ "mooncake_setup", mooncake_setup, METH_VARARGS, NULL },
+	{ "mooncake_protocol", mooncake_protocol, METH_VARARGS, NULL },
+	{ "mooncake_code", mooncake_code, METH_VARARGS, NULL },
 	{ NULL, NULL, 0, NULL },
 };
 
