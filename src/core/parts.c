@@ -195,6 +195,9 @@ static const struct cw_metadata_ops *find_store(const struct cw_metadata_ops *co
 
 		if (length && !strncmp(url, list[i]->name, length) && (!url[length] || url[length] == ':'))
 			return list[i];
+		length = list[i]->also ? strlen(list[i]->also) : 0;
+		if (length && !strncmp(url, list[i]->also, length) && url[length] == ':')
+			return list[i];
 	}
 	return NULL;
 }
@@ -214,9 +217,9 @@ static int open_metadata(struct cw_engine *engine)
 				"metadata store %s: it was built for another version, or lacks a required hook",
 				ops->name);
 	if (ops->open(&engine->host.base, url, &engine->metadata, &why))
-		return cw__fail(CW_ERR_CONFIG, "metadata store %s: %s", url, why ? why : "cannot be opened");
+		return cw__fail(CW_ERR_CONFIG, "metadata store %s: %s", ops->name, why ? why : "cannot be opened");
 	engine->metadata_ops = ops;
-	return CW_OK;
+	return cw__directory.open(&engine->host.base, ops, engine->metadata, &engine->directory);
 }
 
 /* Transports come first: one may have to prepare a vendor's links before that vendor's platform starts its runtime. A
@@ -297,6 +300,8 @@ void cw__parts_close(struct cw_engine *engine)
 			part->ops->close(part->state);
 		cw__host_ops.blob_free(&part->description);
 	}
+	if (engine->directory)
+		cw__directory.close(engine->directory);
 	if (engine->metadata_ops)
 		engine->metadata_ops->close(engine->metadata);
 }
