@@ -5,7 +5,14 @@
 
 #include <causeway/causeway.h>
 
-enum cw__setting_type { CW__SETTING_TEXT, CW__SETTING_NUMBER, CW__SETTING_BYTES, CW__SETTING_BOOL, CW__SETTING_MS };
+enum cw__setting_type {
+	CW__SETTING_TEXT,
+	CW__SETTING_NUMBER,
+	CW__SETTING_BYTES,
+	CW__SETTING_BOOL,
+	CW__SETTING_MS,
+	CW__SETTING_SECRET
+};
 
 struct cw__setting {
 	char *text;      /* as given; owned */
@@ -25,6 +32,8 @@ int cw__config_load(struct cw__config *config, const struct cw_engine_options *o
 size_t cw__config_count(void);
 void cw__config_describe(size_t row, const char **key_out, const char **fallback_out, const char **help_out);
 const char *cw__config_text(const struct cw__config *config, const char *key);
+/* The value of a row as it may be shown: "***" for a secret. */
+const char *cw__config_shown(const struct cw__config *config, size_t row);
 /* fallback when there is no such key. */
 uint64_t cw__config_number(const struct cw__config *config, const char *key, uint64_t fallback);
 
