@@ -2,7 +2,7 @@
 /*
  * A plug-in with two metadata stores that keep each key in a file of a folder: files://FOLDER and leased://FOLDER,
  * which has keep(). Tests look at the files, take them away, and turn the store off: without the folder nobody
- * answers, with a file named ".refuse" in it nobody may, and with ".short" values have at most 4096 bytes.
+ * answers, with a file named ".refuse" in it nobody may, and with ".short" values have at most 1024 bytes.
  */
 #include <causeway/plugin.h>
 #include <errno.h>
@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #define KEYS_MAX 64
-#define SHORT_MAX 4096u
+#define SHORT_MAX 1024u
 
 struct files {
 	struct cw_host *host;
