@@ -12,4 +12,7 @@ int command_emulate(int argc, char **argv);
 int command_config(int argc, char **argv);
 int command_doctor(int argc, char **argv);
 
+/* `causeway config --mooncake`; file may be NULL. */
+int config_mooncake(const char *command, const char *file);
+
 #endif
