@@ -4,7 +4,7 @@
  * progress thread sleeps in epoll_wait without the lock; a caller that waits for a batch drives instead, so that a
  * synchronous caller pays no thread switch, and the progress thread parks as long as callers keep coming.
  */
-#include <core/core.h>
+#include <core/device.h>
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
