@@ -15,6 +15,8 @@ static void print_notice(void *arg, const char *line)
 	fprintf(stderr, "%s: %s\n", (const char *)arg, line);
 }
 
+#define PASSWORD "metadata/password" /* is not printed */
+
 /* The name is an option of every command, not a setting. Without one only the store is known. */
 static int add_identity(struct setup *setup, const char *command)
 {
@@ -48,8 +50,11 @@ static int print_settings(const struct setup *setup)
 	int failed = !root;
 
 	for (size_t i = 0; !failed && i < setup->setting_count; i++) {
-		struct json_object *value = json_object_new_string(setup->settings[i].value);
+		struct json_object *value;
 
+		if (!strcmp(setup->settings[i].key, PASSWORD))
+			continue;
+		value = json_object_new_string(setup->settings[i].value);
 		failed = !value || json_object_object_add(root, setup->settings[i].key, value) != 0;
 		if (failed)
 			json_object_put(value);
@@ -69,8 +74,9 @@ static void print_rest(const struct setup *setup, const char *command)
 	if (setup->metric_interval > 0)
 		fprintf(stderr, "%s: a line of throughput is logged every %g s\n", command, setup->metric_interval);
 	for (size_t i = 0; i < setup->setting_count; i++)
-		if (!strcmp(setup->settings[i].key, "metadata/password"))
-			fprintf(stderr, "%s: the output holds a password\n", command);
+		if (!strcmp(setup->settings[i].key, PASSWORD))
+			fprintf(stderr, "%s: the password of MC_REDIS_PASSWORD is left out; commands read it from %s\n",
+				command, "CW_METADATA_PASSWORD");
 }
 
 int config_mooncake(const char *command, const char *file)
