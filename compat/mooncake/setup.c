@@ -275,24 +275,30 @@ static int take_device_name(struct setup *setup, const char *label, const struct
 {
 	const char *text = strcasecmp(value->text, "auto-discovery") ? value->text : "";
 
-	if (*text && setup__first(notices, "device_name"))
+	if (*text && setup__first(notices, label))
 		setup__notice(notices, "%s has no effect: network devices are chosen for RDMA, which is not built yet",
 			      label);
 	return copy_text(setup, label, text, setup->device_name, sizeof(setup->device_name));
 }
 
+/* A variable is the framework's too, which may know more; a file is ours alone. */
 static int take_protocol(struct setup *setup, const char *label, const struct value *value,
 			 const struct notices *notices)
 {
-	const char *used = "";
+	static const char unknown[] = "there is no protocol";
+	const char *used = "", *text = value->text;
 
-	if (value->text[0] && !setup_protocol(value->text, &used))
-		return setup__fail(
-			setup, "%s: there is no protocol '%.40s'; tcp, rdma, nvlink_intra and sunrise_link are some",
-			label, value->text);
-	if (used[0] && setup__first(notices, "protocol"))
-		setup__notice(notices, "%s: %.40s is not built yet, %s is used instead", label, value->text, used);
-	return copy_text(setup, label, value->text, setup->protocol, sizeof(setup->protocol));
+	if (text[0] && !setup_protocol(text, &used)) {
+		if (!notices->once)
+			return setup__fail(setup, "%s: %s '%.40s'; tcp, rdma, nvlink_intra and sunrise_link are some",
+					   label, unknown, text);
+		if (setup__first(notices, label))
+			setup__notice(notices, "%s is ignored: %s '%.40s'", label, unknown, text);
+		return 0;
+	}
+	if (used[0] && setup__first(notices, label))
+		setup__notice(notices, "%s: %.40s is not built yet, %s is used instead", label, text, used);
+	return copy_text(setup, label, text, setup->protocol, sizeof(setup->protocol));
 }
 
 static int take_force_mnnvl(struct setup *setup, const char *label, const struct value *value,

@@ -123,7 +123,8 @@ static void lines(void **state)
 		  { NULL },
 		  "MOONCAKE_PROTOCOL: rdma is not built yet, tcp is used instead",
 		  NULL },
-		{ { "MOONCAKE_PROTOCOL=xgmi" }, { NULL }, NULL, "there is no protocol 'xgmi'" },
+		{ { "MOONCAKE_PROTOCOL=xgmi" }, { NULL }, NULL, NULL },
+		{ { "MC_TENT_CONF={\"protocol\": \"xgmi\"}" }, { NULL }, "there is no protocol 'xgmi'", NULL },
 		{ { "MOONCAKE_DEVICE=mlx5_0" }, { NULL }, "MOONCAKE_DEVICE has no effect", NULL },
 		/* Files. */
 		{ { "MC_TENT_CONF={\"transports/shm/enable\": false}" }, { "transports/shm/enable=off" }, NULL, NULL },
