@@ -251,6 +251,11 @@ def check_man():
     return found
 
 
+def check_mooncake():
+    """The tables of Mooncake's variables, keys and codes name what exists, and the pages made from them are fresh."""
+    return complaints([sys.executable, "scripts/mooncake_docs.py", "--check"])
+
+
 def check_quiet():
     """A clean run of open, transfer and close writes nothing anywhere."""
     found = build("release")
@@ -334,6 +339,7 @@ CHECKS = {
     "parts": check_parts,
     "covered": check_covered,
     "man": check_man,
+    "mooncake": check_mooncake,
     "symbols": check_symbols,
     "needed": check_needed,
     "install": check_install,
