@@ -5,8 +5,12 @@
 
 #include <causeway/causeway.h>
 
+int add_mooncake(PyObject *module); /* mooncake.c */
+
 static int fill(PyObject *module)
 {
+	if (add_mooncake(module))
+		return -1;
 	return PyModule_AddStringConstant(module, "version", cw_version());
 }
 

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs where the Mooncake wheel is installed: its engine, driven like cwpeer by lines of JSON (see peer.py).
+"""Runs where the Mooncake wheel is installed, or what takes its place: its engine, driven like cwpeer by lines of JSON
+(see peer.py).
 
-The wheel's own log goes to stderr. Commands are the methods of Wheel; what the wheel returned is in "result".
+The wheel's own log goes to stderr. Commands are the methods of Wheel; what the wheel returned is in "result". Settings:
+metadata (the connection string).
 """
 
 import ctypes
@@ -20,9 +22,10 @@ class Wheel:
         self.memory = {}
 
     def open(self, name, settings=None):
-        del settings
-        result = self.engine.initialize(name, "P2PHANDSHAKE", "tcp", "")
-        return {"result": result, "engine": f"{name}:{self.engine.get_rpc_port()}"}
+        metadata = (settings or {}).get("metadata", "P2PHANDSHAKE")
+        result = self.engine.initialize(name, metadata, "tcp", "")
+        port = self.engine.get_rpc_port()
+        return {"result": result, "engine": f"{name}:{port}" if metadata == "P2PHANDSHAKE" else name}
 
     def map(self, memory, length, skew=0):
         block = ctypes.create_string_buffer(length + skew)
