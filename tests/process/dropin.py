@@ -43,9 +43,11 @@ def dropins(build_dir):
     """Makes engines: dropins(name, metadata=..., environment=...) starts and opens one. All are gone after the test."""
     started = []
 
-    def start(name="127.0.0.1", environment=None, base=None, **settings):
+    def start(name="127.0.0.1", program="wheel_peer.py", kind=None, environment=None, base=None, **settings):
+        """kind: the class of framework_peer.py; base: the environment of an emulated world."""
         variables = environment_of(build_dir, base, **(environment or {}))
-        peer = Peer([sys.executable, HERE / "wheel_peer.py"], environment=variables, **settings)
+        arguments = [HERE / "framework_peer.py", kind] if kind else [HERE / program]
+        peer = Peer([sys.executable, *arguments], environment=variables, **settings)
         started.append(peer)
         return peer.open(name)
 
@@ -58,11 +60,12 @@ def dropins(build_dir):
 def script(build_dir):
     """Runs a Python program in which `mooncake` is Causeway's: script(source or path, *arguments) -> CompletedProcess."""
 
-    def run(source, *arguments, timeout=60, environment=None, base=None):
+    def run(source, *arguments, timeout=60, environment=None, base=None, before=()):
+        """before: a command that runs the program."""
         variables = environment_of(build_dir, base, **(environment or {}))
         program = [str(source)] if isinstance(source, Path) else ["-c", source]
         return subprocess.run(
-            [sys.executable, *program, *map(str, arguments)],
+            [*before, sys.executable, *program, *map(str, arguments)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

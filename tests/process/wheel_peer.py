@@ -67,6 +67,12 @@ class Wheel:
         call = self.engine.batch_transfer_sync_write if op == "write" else self.engine.batch_transfer_sync_read
         return {"result": call(peer, [base + offset for offset in offsets], remotes, lengths)}
 
+    def transfer_mixed(self, peer, pieces):
+        """pieces: of (memory, offset, remote address, length); one batch."""
+        sources = [self.memory[memory][1] + offset for memory, offset, _, _ in pieces]
+        remotes, lengths = [piece[2] for piece in pieces], [piece[3] for piece in pieces]
+        return {"result": self.engine.batch_transfer_sync_write(peer, sources, remotes, lengths)}
+
     def write_and_notify(self, peer, memory, remote, length, name, text):
         note = mooncake.TransferNotify(name, text)
         base = self.memory[memory][1]
@@ -87,8 +93,7 @@ class Wheel:
         return {"address": self.engine.get_first_buffer_address(peer)}
 
 
-def main():
-    wheel = Wheel()
+def main(wheel):
     for line in sys.stdin:
         members = json.loads(line)
         command = members.pop("do")
@@ -100,4 +105,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    main(Wheel())
