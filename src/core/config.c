@@ -110,7 +110,7 @@ static int parse(const struct row *row, const char *text, uint64_t *number_out)
 	*number_out = 0;
 	if (row->type == CW__SETTING_BOOL)
 		status = parse_bool(text, number_out);
-	else if (row->type != CW__SETTING_TEXT)
+	else if (row->type != CW__SETTING_TEXT && row->type != CW__SETTING_SECRET)
 		status = parse_number(text, row->type == CW__SETTING_BYTES, number_out);
 	if (status)
 		return cw__fail(CW_ERR_CONFIG, "setting %s: '%s' is not %s", row->key, text,
@@ -320,6 +320,13 @@ const char *cw__config_text(const struct cw__config *config, const char *key)
 		if (!strncmp(config->extra[i - 1], key, length) && config->extra[i - 1][length] == '=')
 			return config->extra[i - 1] + length + 1;
 	return NULL;
+}
+
+const char *cw__config_shown(const struct cw__config *config, size_t row)
+{
+	const char *text = config->values[row].text;
+
+	return rows[row].type == CW__SETTING_SECRET && *text ? "***" : text;
 }
 
 uint64_t cw__config_number(const struct cw__config *config, const char *key, uint64_t fallback)

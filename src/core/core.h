@@ -27,7 +27,14 @@
 
 /* ------------------------------------------------------------------------------------------- settings */
 
-enum cw__setting_type { CW__SETTING_TEXT, CW__SETTING_NUMBER, CW__SETTING_BYTES, CW__SETTING_BOOL, CW__SETTING_MS };
+enum cw__setting_type {
+	CW__SETTING_TEXT,
+	CW__SETTING_NUMBER,
+	CW__SETTING_BYTES,
+	CW__SETTING_BOOL,
+	CW__SETTING_MS,
+	CW__SETTING_SECRET
+};
 
 struct cw__setting {
 	char *text;      /* as given; owned */
@@ -47,6 +54,8 @@ int cw__config_load(struct cw__config *config, const struct cw_engine_options *o
 size_t cw__config_count(void);
 void cw__config_describe(size_t row, const char **key_out, const char **fallback_out, const char **help_out);
 const char *cw__config_text(const struct cw__config *config, const char *key);
+/* The value of a row as it may be shown: "***" for a secret. */
+const char *cw__config_shown(const struct cw__config *config, size_t row);
 /* fallback when there is no such key. */
 uint64_t cw__config_number(const struct cw__config *config, const char *key, uint64_t fallback);
 
@@ -541,49 +550,17 @@ void cw__slice_done(struct cw_slice *slice, int status, enum cw_remote_state rem
 unsigned cw__slice_pieces(const struct cw_slice *slice, uint64_t offset, struct cw_piece *pieces_out, unsigned max);
 /* Copies up to budget bytes of a request with a synchronous path in the calling thread. 1 = it ended. */
 int cw__request_inline(struct cw__request *request, uint64_t *budget);
+/* On the loop: finds the way and queues the request; the caller pumps. */
+void cw__request_enqueue(struct cw__request *request);
+/* On the loop: asks for the remote region anew, once. 1 = it was started again. */
+int cw__request_refresh(struct cw__request *request);
+/* The best way that does without the transports in skip. */
+int cw__request_choose(struct cw__request *request, uint32_t skip, struct cw__path *path_out);
 
-/* landing.c: device memory that a peer touches. The region is pinned. */
-int cw__landing_begin(struct cw_engine *engine, const struct cw_region *region, const struct cw_claim *claim,
-		      struct cw_grant *grant);
-int cw__landing_end(struct cw_engine *engine, const struct cw_region *region, struct cw_grant *grant, uint64_t moved);
-void cw__arena_free(struct cw__arena *arena);
-void cw__arena_own(struct cw__arena *arena); /* the one that this thread uses from now on */
-/* Can bytes be brought from and to the memory of this region? */
-int cw__device_reachable(const struct cw_engine *engine, const struct cw_region *region);
-int cw__device_copy(struct cw_engine *engine, const struct cw_region *region, int to_device, uint64_t address,
-		    void *buffer, uint64_t length);
-
-/* staging.c: buffers that stand for device memory, and the threads ("stagers") that copy between them. */
-struct cw__landing {
-	struct cw__list node;
-	struct cw_region_view view; /* what transports take for the local region */
-};
-
-int cw__staging_open(struct cw_engine *engine);
-/* On the loop. NULL = none is left: the loop's segments become busy when one comes back. */
-struct cw__landing *cw__landing_take(struct cw_loop *loop);
-void cw__landing_give(struct cw_loop *loop, struct cw__landing *landing);
-/* On the loop: a stager does the slice's next step, then job_task runs on the loop with job_status. ERR_NO_MEMORY. */
-int cw__staging_submit(struct cw__slice *slice);
-/* On the loop: takes a slice back that no stager has begun with; 0 = it has. */
-int cw__staging_withdraw(struct cw__slice *slice);
-/* No loop runs. Nothing begins any more; waits up to `until` for what runs. */
-void cw__staging_stop(struct cw_engine *engine, uint64_t until);
-/* Does a device still hold a stager? Then the last one to come back calls fn(engine), and 1 is returned. */
-int cw__staging_leave(struct cw_engine *engine, void (*fn)(struct cw_engine *engine));
-void cw__staging_close(struct cw_engine *engine);
-/* May copies for a device begin? Any thread. */
-int cw__staging_stopped(struct cw_engine *engine);
-/* As cw__slice_pieces(), for slices that stagers copy. */
-unsigned cw__staging_pieces(const struct cw__slice *slice, uint64_t offset, struct cw_piece *pieces_out, unsigned max);
-
-/* staged.c: what becomes of staged slices on their loop. */
-/* Gives count slices of a request, which are cut and pinned, to a stager. */
-void cw__slices_stage(struct cw__request *request, struct cw__slice **slices, unsigned count);
-/* The transport read into the slice's buffer: brings the bytes to the device. */
-void cw__slice_bring_in(struct cw__slice *slice);
-/* Ends a slice that a stager has not begun with; 0 = one has. The request does not end in here. */
-int cw__slice_unstage(struct cw__slice *slice);
+/* retry.c; on the loop */
+void cw__rail_pause(struct cw_segment *segment, struct cw__rail *rail); /* longer after each failure in a row */
+void cw__slice_failed(struct cw__slice *slice, int status, enum cw_remote_state remote); /* may end the request */
+void cw__copy_failed(struct cw__request *request, int status);
 
 /* batch_accept.c */
 /* A checked copy of what the caller asks for, referenced by the caller and the engine; not started. */
@@ -604,15 +581,6 @@ void cw__batches_cancel(struct cw_engine *engine);
 /* No loop runs any more. What users still hold stays theirs, but has no engine. */
 void cw__batches_close(struct cw_engine *engine);
 void cw__batch_run_callback(struct cw_batch *batch);
-
-/* device_sync.c */
-/* Asks platforms to say when what the batch waits for on devices has come. What was asked stays without effect until it
- * is armed, also after a failure. */
-int cw__watches_make(struct cw_batch *batch, const struct cw_batch_options *options);
-void cw__watches_arm(struct cw_batch *batch);    /* they are prerequisites from now on */
-void cw__watches_forget(struct cw_batch *batch); /* whatever comes later finds nobody */
-void cw__watches_free(struct cw_batch *batch);
-void cw__fences_release(struct cw__list *fences);
 
 /* notify.c */
 int cw__notify_accept(struct cw_batch *batch, const struct cw_batch_options *options);

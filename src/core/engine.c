@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Engines: opening in an order in which each step can be undone, closing in the reverse, and what users ask of one. */
-#include <core/core.h>
+#include <core/device.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -306,7 +306,7 @@ int cw_engine_settings(struct cw_engine *engine, cw_setting_fn fn, void *arg)
 
 		cw__config_describe(i, &key, &fallback, &help);
 		if (engine)
-			fn(arg, key, engine->config.values[i].text, engine->config.values[i].origin, help);
+			fn(arg, key, cw__config_shown(&engine->config, i), engine->config.values[i].origin, help);
 		else
 			fn(arg, key, fallback, "default", help);
 	}

@@ -1,15 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From a request to slices on rails and back: finding its remote region and path, cutting it as rails have room,
- * trying again what failed, and ending it when everything of it is quiet. All on the loop of its segment, except
- * cw__request_inline(), which copies in the caller's thread.
+ * From a request to slices on rails and back: finding its remote region and path, cutting it as rails have room, and
+ * ending it when everything of it is quiet. What becomes of slices that failed is in retry.c. All on the loop of its
+ * segment, except cw__request_inline(), which copies in the caller's thread.
  */
-#include <core/core.h>
+#include <core/device.h>
 
 #define GROUP 16u               /* slices offered to post() at once */
 #define STAGING_MAX (2 * GROUP) /* slices of one rail that are with a stager before they are posted */
-#define FIRST_PAUSE (1 * CW__MS)
-#define GIVE_UP_AFTER 3u /* failures in a row on one transport before another one is tried */
 
 /* -------------------------------------------------------------------------------------------- the end */
 
@@ -118,10 +116,7 @@ static int is_gone(const struct cw__remote *remote)
 	return atomic_load_explicit(&remote->state, memory_order_acquire) == CW__REMOTE_GONE;
 }
 
-/* Asks for the remote region anew, once. 1 = it was started again. */
-static int refresh(struct cw__request *request);
-
-static int choose(struct cw__request *request, uint32_t skip, struct cw__path *path_out)
+int cw__request_choose(struct cw__request *request, uint32_t skip, struct cw__path *path_out)
 {
 	const struct cw__need need = { request->op, skip, request->length, cw__request_run(request) };
 
@@ -137,7 +132,9 @@ static int find_path(struct cw__request *request)
 	if (pin)
 		return pin;
 	pin = cw__region_pin(request->region, request->region_id, request->local_from, request->local_to);
-	status = pin < 0 ? pin : !has_right(request) ? CW_ERR_ACCESS : choose(request, request->skip, &path);
+	status = pin < 0               ? pin
+		 : !has_right(request) ? CW_ERR_ACCESS
+				       : cw__request_choose(request, request->skip, &path);
 	if (!status) {
 		request->part = path.part;
 		request->reach = path.reach;
@@ -150,13 +147,12 @@ static int find_path(struct cw__request *request)
 	return status;
 }
 
-/* Finds the way and queues the request; the caller pumps. */
-static void enqueue(struct cw__request *request)
+void cw__request_enqueue(struct cw__request *request)
 {
 	struct cw_segment *segment = request->segment;
 	int status = find_path(request);
 
-	if (status == CW_ERR_STALE_REGION && is_gone(request->target) && refresh(request))
+	if (status == CW_ERR_STALE_REGION && is_gone(request->target) && cw__request_refresh(request))
 		return;
 	if (status) {
 		cw__path_refused(request, status);
@@ -210,17 +206,17 @@ void cw__request_begin(struct cw__request *request)
 		cw__list_push_back(&request->target->waiting, &request->node);
 		break;
 	case CW__REMOTE_READY:
-		enqueue(request);
+		cw__request_enqueue(request);
 		break;
 	default: /* it could not even be asked, or went since it was found */
-		if (request->target->failure || !refresh(request))
+		if (request->target->failure || !cw__request_refresh(request))
 			cw__request_stop(request,
 					 request->target->failure ? request->target->failure : CW_ERR_STALE_REGION);
 		break;
 	}
 }
 
-static int refresh(struct cw__request *request)
+int cw__request_refresh(struct cw__request *request)
 {
 	struct cw__remote *old = request->target;
 
@@ -235,100 +231,7 @@ static int refresh(struct cw__request *request)
 	return 1;
 }
 
-/* ------------------------------------------------------------------------------------ failed slices */
-
-/* The rail rests a little longer after each failure in a row. */
-static void pause_rail(struct cw_segment *segment, struct cw__rail *rail)
-{
-	unsigned shift = rail->failures < 10 ? rail->failures : 10;
-
-	rail->failures++;
-	rail->paused_until = cw__now() + (FIRST_PAUSE << shift);
-	if (!segment->retry_timer.heap_slot || segment->retry_timer.at > rail->paused_until)
-		cw__timer_set(segment->loop, &segment->retry_timer, rail->paused_until);
-}
-
-static int is_strict(const struct cw__request *request)
-{
-	return request->segment->strict || request->batch->flags & CW_BATCH_STRICT;
-}
-
-static void skip_part(struct cw__request *request, unsigned part)
-{
-	request->skip |= 1u << part;
-	request->have_path = 0;
-}
-
-/* Another transport for a request whose own keeps failing, unless the caller forbade that. */
-static void leave_transport(struct cw__request *request)
-{
-	struct cw__path other;
-
-	if (!is_strict(request) && !choose(request, request->skip | 1u << request->part, &other))
-		skip_part(request, request->part);
-}
-
-/* One rail that works is enough to stay with a transport. */
-static int rails_fail(const struct cw__request *request)
-{
-	const struct cw__rail *rails = &request->segment->lanes[request->part].rails[request->reach.rail_first];
-
-	for (unsigned i = 0; i < request->reach.rail_count; i++)
-		if (!rails[i].status && rails[i].failures < GIVE_UP_AFTER)
-			return 0;
-	return 1;
-}
-
-/* May this failure be answered by trying again? */
-static int can_retry(const struct cw__slice *slice, int status, enum cw_remote_state remote)
-{
-	const struct cw__request *request = slice->request;
-
-	if (request->failure || remote != CW_REMOTE_QUIET || !cw_status_retryable(status))
-		return 0;
-	if (status == CW_ERR_TIMED_OUT || status == CW_ERR_PEER_RESTARTED || status == CW_ERR_STALE_REGION)
-		return 0;
-	return slice->base.attempt <= request->batch->engine->retries && cw__now() < request->batch->deadline;
-}
-
-static int is_stale(int status)
-{
-	return status == CW_ERR_STALE_REGION || status == CW_ERR_NOT_REGISTERED;
-}
-
-static void slice_failed(struct cw__slice *slice, int status, enum cw_remote_state remote)
-{
-	struct cw__request *request = slice->request;
-	struct cw_segment *segment = request->segment;
-
-	if ((uint32_t)remote > request->remote_quiet)
-		request->remote_quiet = (uint32_t)remote;
-	if (remote == CW_REMOTE_FENCED && slice->base.not_after > request->fence)
-		request->fence = slice->base.not_after;
-	if (remote == CW_REMOTE_QUIET && !request->failure &&
-	    (can_retry(slice, status, remote) || (is_stale(status) && !request->refreshed) ||
-	     (status == CW_ERR_UNSUPPORTED && !is_strict(request)))) {
-		cw__count(segment->engine, slices_retried, 1);
-		slice->base.attempt++;
-		cw__slice_unland(slice);
-		cw__list_remove(&slice->node);
-		cw__list_push_back(&request->again, &slice->node);
-		if (is_stale(status)) {
-			refresh(request);
-			return;
-		}
-		if (status == CW_ERR_UNSUPPORTED)
-			skip_part(request, slice->part);
-		else if (slice->part == request->part && rails_fail(request))
-			leave_transport(request);
-		if (!request->have_path || request->state == CW__REQUEST_DRAINING)
-			enqueue(request);
-		return;
-	}
-	cw__slice_unland(slice);
-	cw__slice_give(segment->loop, slice);
-	cw__request_stop(request, status);
-}
+/* -------------------------------------------------------------------------------- the ends of slices */
 
 void cw__slice_done(struct cw_slice *base, int status, enum cw_remote_state remote)
 {
@@ -377,8 +280,8 @@ void cw__slice_over(struct cw__slice *slice, int status, enum cw_remote_state re
 		end_if_quiet(request);
 	} else {
 		if (path_failed)
-			pause_rail(segment, rail);
-		slice_failed(slice, status, remote); /* the request may be gone then */
+			cw__rail_pause(segment, rail);
+		cw__slice_failed(slice, status, remote); /* the request may be gone then */
 	}
 	/* The transport may be in the middle of its own work: pump when the loop comes round. */
 	make_busy(segment);
@@ -559,7 +462,7 @@ static unsigned serve(struct cw__request *request, uint64_t now, unsigned reserv
 		if (status) {
 			cw__slice_unland(slice);
 			cw__list_push_front(&request->again, &slice->node);
-			if (status == CW_ERR_STALE_REGION && refresh(request))
+			if (status == CW_ERR_STALE_REGION && cw__request_refresh(request))
 				break;
 			cw__request_stop(request, CW_ERR_STALE_REGION);
 			break;
@@ -584,7 +487,7 @@ static unsigned serve(struct cw__request *request, uint64_t now, unsigned reserv
 static void requeue(struct cw__request *request)
 {
 	if (request->state == CW__REQUEST_DRAINING && !cw__list_empty(&request->again) && !request->failure)
-		enqueue(request);
+		cw__request_enqueue(request);
 }
 
 void cw__slices_post(struct cw__request *request, unsigned rail, struct cw__slice **slices, unsigned count)
@@ -720,35 +623,6 @@ static int copy_chunk(struct cw__request *request)
 	return CW_OK;
 }
 
-/* A copy is over when it returns, so it may be repeated at once; but only what is a matter of luck is worth it. */
-static int can_repeat(struct cw__request *request, int status)
-{
-	if (cw_status_scope(status) != CW_SCOPE_PATH || !cw_status_retryable(status) ||
-	    request->repeats >= request->batch->engine->retries || cw__now() >= request->batch->deadline)
-		return 0;
-	request->repeats++;
-	cw__count(request->batch->engine, slices_retried, 1);
-	return 1;
-}
-
-static void copy_failed(struct cw__request *request, int status)
-{
-	if (status == CW_ERR_CANCELED) { /* cw__slice_pin(): our own region */
-		cw__request_stop(request, CW_ERR_STALE_REGION);
-		return;
-	}
-	if (is_stale(status) && refresh(request))
-		return;
-	if (!is_stale(status) && cw_status_scope(status) >= CW_SCOPE_PATH)
-		leave_transport(request);
-	if (status == CW_ERR_UNSUPPORTED && !is_strict(request))
-		skip_part(request, request->part);
-	if (!request->have_path)
-		enqueue(request);
-	else if (!can_repeat(request, status))
-		cw__request_stop(request, status);
-}
-
 int cw__segment_copy_some(struct cw_segment *segment)
 {
 	struct cw__list *node = segment->copies.next;
@@ -764,7 +638,7 @@ int cw__segment_copy_some(struct cw_segment *segment)
 	} else {
 		status = copy_chunk(request);
 		if (status) {
-			copy_failed(request, status);
+			cw__copy_failed(request, status);
 		} else {
 			cw__list_remove(&request->node); /* the others get their turn */
 			cw__list_push_back(&segment->copies, &request->node);

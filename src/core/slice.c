@@ -3,7 +3,7 @@
  * Slices: the loop's pool of them, which bytes of a request one stands for, and the pins that keep both of its ends as
  * they are. What becomes of a slice is in schedule.c.
  */
-#include <core/core.h>
+#include <core/device.h>
 #include <stdlib.h>
 
 #define SLAB 64u
