@@ -266,12 +266,6 @@ PyObject *log_wait(PyObject *module, PyObject *args);
 PyObject *log_stop(PyObject *module, PyObject *unused);
 PyObject *log_reset(PyObject *module, PyObject *unused);
 
-/* ---------------------------------------------------------------------------------------- mooncake.c */
-
-PyObject *mooncake_setup(PyObject *module, PyObject *args);
-PyObject *mooncake_protocol(PyObject *module, PyObject *args);
-PyObject *mooncake_code(PyObject *module, PyObject *args);
-
 /* ---------------------------------------------------------------------------------------- waiting */
 
 /* Waits are cut into pieces of this length, between which signals and the closing of the engine are looked at. */
@@ -285,6 +279,7 @@ int add_segment(PyObject *module);
 int add_batch(PyObject *module);
 int add_counter(PyObject *module);
 int add_queue(PyObject *module);
+int add_mooncake(PyObject *module);
 PyTypeObject *add_type(PyObject *module, PyType_Spec *spec);
 
 #endif

@@ -39,15 +39,11 @@ static PyMethodDef methods[] = {
 	{ "log_wait", log_wait, METH_VARARGS, NULL },
 	{ "log_stop", log_stop, METH_NOARGS, NULL },
 	{ "log_reset", log_reset, METH_NOARGS, NULL },
-	{ "mooncake_setup", mooncake_setup, METH_VARARGS, NULL },
-	{ "mooncake_protocol", mooncake_protocol, METH_VARARGS, NULL },
-	{ "mooncake_code", mooncake_code, METH_VARARGS, NULL },
 	{ NULL, NULL, 0, NULL },
 };
 
-static int (*const parts[])(PyObject *module) = {
-	add_engine, add_region, add_segment, add_batch, add_counter, add_queue
-};
+static int (*const parts[])(PyObject *module) = { add_engine,  add_region, add_segment, add_batch,
+						  add_counter, add_queue,  add_mooncake };
 
 static int fill(PyObject *module)
 {

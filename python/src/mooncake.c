@@ -1,18 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* For causeway.mooncake: what Mooncake's variables, files, names and codes mean; see compat/mooncake/setup.h. */
+/*
+ * What causeway.mooncake needs and the public interface does not have: what Mooncake's variables, names and protocols
+ * mean for an engine (compat/mooncake/setup.h), and its numbers for statuses (compat/mooncake/codes.def).
+ */
 #include "face.h"
 
-#include <mooncake/setup.h>
-#include <stdlib.h>
 #include <string.h>
 
-/* Appends a line to the list in arg. */
-static void add_notice(void *arg, const char *line)
-{
-	PyObject *text = PyErr_Occurred() ? NULL : PyUnicode_DecodeUTF8(line, (Py_ssize_t)strlen(line), "replace");
+#include <mooncake/setup.h>
 
-	if (text)
-		PyList_Append(arg, text);
+/* Lines are collected in a list; one that cannot be kept is dropped. */
+static void keep_notice(void *arg, const char *line)
+{
+	PyObject *list = arg, *text = PyUnicode_DecodeUTF8(line, (Py_ssize_t)strlen(line), "replace");
+
+	if (!text || PyList_Append(list, text))
+		PyErr_Clear();
 	Py_XDECREF(text);
 }
 
@@ -21,7 +24,8 @@ static PyObject *settings_dict(const struct setup *setup)
 	PyObject *dict = PyDict_New();
 
 	for (size_t i = 0; dict && i < setup->setting_count; i++) {
-		PyObject *value = PyUnicode_FromString(setup->settings[i].value);
+		const char *text = setup->settings[i].value;
+		PyObject *value = PyUnicode_DecodeUTF8(text, (Py_ssize_t)strlen(text), "surrogateescape");
 
 		if (!value || PyDict_SetItemString(dict, setup->settings[i].key, value))
 			Py_CLEAR(dict);
@@ -30,63 +34,43 @@ static PyObject *settings_dict(const struct setup *setup)
 	return dict;
 }
 
-static PyObject *to_dict(const struct setup *setup, const char *name, PyObject *notices)
+/* mooncake_setup(metadata_server: str, local_hostname: str, file: str | None = None) -> dict. ValueError with one line
+ * when something in it cannot be used. */
+static PyObject *mooncake_setup(PyObject *module, PyObject *args)
 {
-	PyObject *settings = settings_dict(setup);
-
-	if (!settings)
-		return NULL;
-	return Py_BuildValue("{ss sN sd sd sN sN sN ss ss ss ss sO}", "name", name, "settings", settings,
-			     "transfer_timeout", (double)setup->transfer_timeout_ns / 1e9, "metric_interval",
-			     setup->metric_interval, "force_tcp", PyBool_FromLong(setup->force_tcp), "force_mnnvl",
-			     PyBool_FromLong(setup->force_mnnvl), "intranode_nvlink",
-			     PyBool_FromLong(setup->intranode_nvlink), "protocol", setup->protocol, "device_name",
-			     setup->device_name, "local_hostname", setup->local_hostname, "metadata_server",
-			     setup->metadata_server, "notices", notices);
-}
-
-/* mooncake_setup(metadata_server, local_hostname, file=None) -> dict; None for a name or server that the environment or
- * the file says. ConfigError says what is wrong. */
-PyObject *mooncake_setup(PyObject *module, PyObject *args)
-{
-	const char *server, *host, *file = NULL;
-	PyObject *notices, *dict = NULL;
-	struct setup *setup;
-	char name[256] = "";
-	int wrong;
+	struct setup setup = { .setting_count = 0 };
+	const char *metadata_server, *local_hostname, *file = NULL;
+	PyObject *notices, *settings, *answer = NULL;
+	char name[300];
 
 	(void)module;
-	if (!PyArg_ParseTuple(args, "zz|z:mooncake_setup", &server, &host, &file))
+	if (!PyArg_ParseTuple(args, "ss|z:mooncake_setup", &metadata_server, &local_hostname, &file))
 		return NULL;
 	notices = PyList_New(0);
-	setup = calloc(1, sizeof(*setup));
-	if (!setup || !notices) {
-		Py_XDECREF(notices);
-		free(setup);
-		return PyErr_NoMemory();
+	if (!notices)
+		return NULL;
+	if ((file && setup_file(&setup, file, keep_notice, notices)) ||
+	    setup_environment(&setup, keep_notice, notices) ||
+	    setup_identity(&setup, metadata_server, local_hostname, name, sizeof(name))) {
+		PyErr_SetString(PyExc_ValueError, setup.text);
+		goto out;
 	}
-	wrong = file ? setup_file(setup, file, add_notice, notices) : 0;
-	if (!wrong)
-		wrong = setup_environment(setup, add_notice, notices);
-	if (!wrong) {
-		Py_BEGIN_ALLOW_THREADS wrong = setup_identity(setup, server ? server : setup->metadata_server,
-							      host ? host : setup->local_hostname, name, sizeof(name));
-		Py_END_ALLOW_THREADS
-	}
-	if (wrong)
-		raise_text(CW_ERR_CONFIG, "%s", setup->text);
-	else if (!PyErr_Occurred())
-		dict = to_dict(setup, name, notices);
-	setup_free(setup);
-	free(setup);
+	settings = settings_dict(&setup);
+	if (settings)
+		answer = Py_BuildValue("{sssNsdsdsNsssssO}", "name", name, "settings", settings, "transfer_timeout",
+				       (double)setup.transfer_timeout_ns / 1e9, "metric_interval",
+				       setup.metric_interval, "force_tcp", PyBool_FromLong(setup.force_tcp), "protocol",
+				       setup.protocol, "device_name", setup.device_name, "notices", notices);
+out:
 	Py_DECREF(notices);
-	return dict;
+	setup_free(&setup);
+	return answer;
 }
 
-/* mooncake_protocol(name) -> (transports or None, what is used instead or "") */
-PyObject *mooncake_protocol(PyObject *module, PyObject *args)
+/* mooncake_protocol(name: str) -> (transports: str | None, used instead: str). */
+static PyObject *mooncake_protocol(PyObject *module, PyObject *args)
 {
-	const char *name, *used = "", *transports;
+	const char *name, *transports, *used = "";
 
 	(void)module;
 	if (!PyArg_ParseTuple(args, "s:mooncake_protocol", &name))
@@ -95,23 +79,30 @@ PyObject *mooncake_protocol(PyObject *module, PyObject *args)
 	return Py_BuildValue("(zs)", transports, transports ? used : "");
 }
 
-/* mooncake_code(status) -> the negative number that Mooncake's calls return for it; -1 for unknown ones. */
-PyObject *mooncake_code(PyObject *module, PyObject *args)
+/* mooncake_code(status: int) -> int: the negative number that Mooncake's calls return for a status. */
+static PyObject *mooncake_code(PyObject *module, PyObject *args)
 {
-	static const struct {
-		int status, error;
-	} rows[] = {
-#define MOONCAKE_CODE(status, error, error_name, code, code_name, tent, tent_name) { CW_##status, error },
-#include <mooncake/codes.def>
-#undef MOONCAKE_CODE
-	};
 	int status;
 
 	(void)module;
 	if (!PyArg_ParseTuple(args, "i:mooncake_code", &status))
 		return NULL;
-	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
-		if (rows[i].status == status)
-			return PyLong_FromLong(rows[i].error);
+#define MOONCAKE_CODE(name, error, error_name, code, code_name, tent, tent_name)                                       \
+	if (status == CW_##name)                                                                                       \
+		return PyLong_FromLong(error);
+#include <mooncake/codes.def>
+#undef MOONCAKE_CODE
 	return PyLong_FromLong(-1);
+}
+
+static PyMethodDef functions[] = {
+	{ "mooncake_setup", mooncake_setup, METH_VARARGS, NULL },
+	{ "mooncake_protocol", mooncake_protocol, METH_VARARGS, NULL },
+	{ "mooncake_code", mooncake_code, METH_VARARGS, NULL },
+	{ NULL, NULL, 0, NULL },
+};
+
+int add_mooncake(PyObject *module)
+{
+	return PyModule_AddFunctions(module, functions);
 }
