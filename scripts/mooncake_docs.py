@@ -204,23 +204,23 @@ def settings_page():
     return text + table(["protocol", "transports, best first", "used instead"], lines)
 
 
-def exception(status):
-    """The class of a status: ERR_NOT_FOUND is NotFound, unless the package names it otherwise."""
-    path = ROOT / "python/causeway/_errors.py"
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    status = status.removeprefix("ERR_")
-    named = re.search(rf"^\s*\w*\.?{status}: (\w+),$", text, flags=re.M)
-    return named.group(1) if named else "".join(word.capitalize() for word in status.split("_"))
+def exceptions():
+    """The package's class of each status, by number."""
+    text = (ROOT / "python/causeway/_errors.py").read_text(encoding="utf-8")
+    return dict(re.findall(r"^    (-\d+): (\w+),$", text, flags=re.M))
 
 
 def codes_page():
     lines = []
+    classes = exceptions()
     statuses = (ROOT / "src/core/status.def").read_text(encoding="utf-8")
-    texts = dict(re.findall(r'^CW_STATUS\((\w+), -?\d+, \w+, \d, "(.*)"\)$', statuses, flags=re.M))
+    known = re.findall(r'^CW_STATUS\((\w+), (-?\d+), \w+, \d, "(.*)"\)$', statuses, flags=re.M)
+    texts = {name: (number, text) for name, number, text in known}
     for _, (status, error, error_name, code, code_name, tent, tent_name) in rows("codes.def"):
-        python = f"`{exception(status)}`" if status != "OK" else "–"
+        number, text = texts[status]
+        python = f"`{classes[number]}`" if number in classes else "–"
         numbers = [f"{error} {error_name}", f"{code} {code_name}", f"{tent} {tent_name}"]
-        lines.append([f"`CW_{status}`", texts[status], *numbers, python])
+        lines.append([f"`CW_{status}` {number}", text, *numbers, python])
     columns = ["status", "means", "`ERR_`", "Status", "inside TENT", "`causeway.`"]
     return MADE.format("codes.def") + CODES_TOP + "\n" + table(columns, lines) + CODES_END
 
