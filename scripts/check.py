@@ -321,6 +321,15 @@ def check_install():
         return complaints(["bash", "scripts/check_install.sh", folder])
 
 
+def check_wheel():
+    """The wheels can be made, and no ELF file in them needs a symbol newer than GLIBC_2.28 or a library of its own."""
+    found = complaints(["./do", "wheel"], timeout=900)
+    wheels = [str(path) for path in sorted((BUILD / "wheel/dist").glob("causeway-*.whl"))]
+    if found or len(wheels) != 1:
+        return found or [f"one wheel of causeway was expected in build/wheel/dist: {wheels}"]
+    return complaints([sys.executable, "scripts/wheel.py", "--examine", *wheels])
+
+
 CHECKS = {
     "format": check_format,
     "headers": check_headers,
@@ -334,6 +343,7 @@ CHECKS = {
     "symbols": check_symbols,
     "needed": check_needed,
     "install": check_install,
+    "wheel": check_wheel,
     "quiet": check_quiet,
     "asan": check_asan,
     "tsan": check_tsan,

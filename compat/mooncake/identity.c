@@ -92,7 +92,7 @@ static int is_of_this_machine(const char *literal)
 }
 
 /* What Mooncake publishes: the first address of an interface that is up and not loopback. */
-static void own_address(int ipv6, char *out, size_t size)
+void setup_own_address(int ipv6, char *out, size_t size)
 {
 	struct ifaddrs *all = NULL;
 	int wanted = ipv6 ? AF_INET6 : AF_INET;
@@ -193,7 +193,7 @@ static int store_identity(struct setup *setup, const char *name, struct identity
 	if (setup->bind_address[0])
 		return take_name(setup, setup->bind_address, identity);
 	if (strcasecmp(identity->host, "localhost") && !(identity->literal && is_of_this_machine(identity->host)))
-		own_address(setup->use_ipv6, identity->host, sizeof(identity->host));
+		setup_own_address(setup->use_ipv6, identity->host, sizeof(identity->host));
 	identity->literal = is_literal(identity->host);
 	return 0;
 }

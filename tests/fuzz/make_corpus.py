@@ -215,6 +215,15 @@ SEEDS = {
     ],
     "descriptor": [REAL, NATIVE, MIXED, b'{"name":"h","protocol":"rdma","buffers":[{"rkey":[1]}]}'] + BAD + JSON,
     "notify": [b'{"name":"","notify_msg":"success"}\n', b'{"name":[1],"notify_msg":""}', b'{"name":"n"}'] + JSON[:6],
+    "rpc_meta": [
+        b'{"ip_or_host_name":"192.168.3.77","rpc_port":15428}\n',
+        b'{"ip_or_host_name":"fe80::1%eth0","rpc_port":1}',
+        b'{"ip_or_host_name":"[::1]","rpc_port":65535,"x":[]}',
+        b'{"ip_or_host_name":"node:1","rpc_port":2}',
+        b'{"ip_or_host_name":"/node","rpc_port":65536}',
+        b'{"rpc_port":"1"}',
+    ]
+    + JSON[:6],
     "connection": [
         REPLY,
         b'{"qp_num":[1,4294967295],"ready_ack":true,"local_lid":65535}',
