@@ -24,7 +24,8 @@ def mooncake(run):
     """Runs the command with these variables and no others of Mooncake's."""
 
     def call(*arguments, **variables):
-        return run("causeway", "config", "--mooncake", *arguments, env={"PATH": "/usr/bin:/bin", **variables}, timeout=30)
+        environment = {"PATH": "/usr/bin:/bin", **variables}
+        return run("causeway", "config", "--mooncake", *arguments, env=environment, timeout=30)
 
     return call
 
