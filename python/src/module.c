@@ -42,9 +42,8 @@ static PyMethodDef methods[] = {
 	{ NULL, NULL, 0, NULL },
 };
 
-static int (*const parts[])(PyObject *module) = {
-	add_engine, add_region, add_segment, add_batch, add_counter, add_queue
-};
+static int (*const parts[])(PyObject *module) = { add_engine,  add_region, add_segment, add_batch,
+						  add_counter, add_queue,  add_mooncake };
 
 static int fill(PyObject *module)
 {
