@@ -85,6 +85,29 @@ static void ports(void **state)
 	setup_free(&setup);
 }
 
+/* A peer's name without a port means the one of MC_HANDSHAKE_PORT. */
+static void port_of_peers(void **state)
+{
+	struct setup setup = { .setting_count = 0 };
+	struct cw_segment *segment = NULL;
+	struct cw_engine *peer, *engine;
+	char port[8];
+
+	(void)state;
+	clearenv();
+	peer = open_engine(&setup, "127.0.0.1");
+	snprintf(port, sizeof(port), "%u", port_of(peer));
+	setenv("MC_HANDSHAKE_PORT", port, 1);
+	assert_int_equal(setup_environment(&setup, NULL, NULL), 0);
+	engine = open_engine(&setup, "127.0.0.1");
+	if (cw_segment_open(engine, "127.0.0.1", NULL, &segment))
+		fail_msg("%s", cw_last_error());
+	cw_segment_close(segment);
+	cw_engine_close(engine);
+	cw_engine_close(peer);
+	setup_free(&setup);
+}
+
 /* Many engines of one name in a process, as LMDeploy has them. */
 static void many(void **state)
 {
@@ -151,10 +174,8 @@ static void foreign_name(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(ports),
-		cmocka_unit_test(many),
-		cmocka_unit_test(force_tcp),
-		cmocka_unit_test(foreign_name),
+		cmocka_unit_test(ports),     cmocka_unit_test(port_of_peers), cmocka_unit_test(many),
+		cmocka_unit_test(force_tcp), cmocka_unit_test(foreign_name),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
