@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The extension module causeway._causeway over CPython's limited API: the module object and what belongs to no class. */
+/* The extension module causeway._causeway, over the limited API: the module and what belongs to no class. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 

@@ -359,9 +359,16 @@ struct cw__slice {
 	unsigned part;
 	int pin;
 	int canceled; /* the transport was asked */
-	enum { CW__SLICE_OURS = 0, CW__SLICE_OFFERED = 1, CW__SLICE_POSTED = 2, CW__SLICE_STAGING = 3 } posted;
+	enum {
+		CW__SLICE_OURS = 0,
+		CW__SLICE_OFFERED = 1,
+		CW__SLICE_POSTED = 2,
+		CW__SLICE_STAGING = 3,
+		CW__SLICE_COPYING = 4 /* with copy(), which may have returned */
+	} posted;
 	struct cw__landing *landing; /* stands for the device memory; NULL = the local memory itself is used */
 	int handed;                  /* a stager calls copy() */
+	int embedded;                /* in its batch, not from a pool */
 	/* STAGING: */
 	struct cw__list job; /* the stager's queue; staging lock */
 	struct cw_task job_task;
@@ -433,6 +440,7 @@ struct cw_batch {
 	struct cw_loop *loop; /* home: deadline, notifications */
 	struct cw__request *requests;
 	size_t count, capacity;
+	struct cw__slice slice; /* for what the submitter copies itself */
 	unsigned char *indices; /* copies of index arrays */
 	size_t index_bytes;
 	_Atomic uint64_t remaining;    /* requests not ended */
@@ -709,6 +717,7 @@ struct cw_engine {
 	struct cw__sender *senders; /* CW__SENDERS, or NULL before the first notification */
 	uint64_t grace, spin, retries, max_slices;
 	struct cw__staging *staging;
+	int kept; /* a part left threads behind that may come back to it; closing */
 };
 
 /* CW_OK, or ERR_INVALID / ERR_FORKED with the thread's error text. */

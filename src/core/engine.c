@@ -216,6 +216,8 @@ static void free_rest(struct cw_engine *engine)
 	if (engine->queue.engine)
 		cw__queue_destroy(&engine->queue);
 	cw__staging_close(engine);
+	if (engine->kept)
+		return;
 	for (unsigned i = 0; i < engine->loop_count; i++)
 		cw__loop_close(&engine->loops[i]);
 	free(engine->loops);
