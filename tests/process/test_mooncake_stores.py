@@ -3,6 +3,8 @@
 from a description, each as either end, through HTTP, etcd and redis."""
 
 import json
+import re
+import subprocess
 import time
 
 import pytest
@@ -185,6 +187,7 @@ def test_ours_and_the_life_of_their_entries(ours, store):
         "mooncake/rpc_meta/alpha",
         "mooncake/rpc_meta/beta",
     ]
+    beta.segment_close(segment="s")
     assert alpha.quit() == 0
     assert beta.status_of("segment", segment="t", peer="alpha") == "NOT_FOUND"
     assert entries(store) == ["mooncake/ram/beta", "mooncake/rpc_meta/beta"]
@@ -232,3 +235,46 @@ def test_store_that_does_not_answer(ours, store):
     assert beta.quit() == 0
     assert time.monotonic() - begin < 3
     store.resume()
+
+
+# ------------------------------------------------------------------------------------ the command-line tools
+
+
+@pytest.mark.parametrize("program", ["transfer_engine_bench", "transfer_engine_validator"])
+def test_transfer_engine_programs(run, spawn, store, program):
+    common = [f"--metadata_server={store.url}", "--protocol=tcp", "--buffer_size=8m"]
+    target = spawn(
+        program, *common, "--mode=target", "--local_server_name=127.0.0.1:12345", stderr=subprocess.PIPE, text=True
+    )
+    assert "is known to the metadata server as 127.0.0.1:12345" in target.stderr.readline()
+    more = ["--threads=2", "--batch_size=4", "--block_size=4096", "--duration=0.2"]
+    result = run(program, *common, "--local_server_name=127.0.0.1", "--segment_id=127.0.0.1:12345", *more)
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"Test completed: duration 0\.\d\d, batch count [1-9]\d*", result.stderr)
+
+
+def test_tebench(run, spawn, store):
+    kind, _, place = store.url.partition("://")
+    common = [f"--metadata_type={kind}", f"--metadata_url_list={place}", "--total_buffer_size=8m", "--backend=classic"]
+    target = spawn("tebench", *common, "--seg_name=bench-target", text=True)
+    assert target.stdout.readline() == "Segment name: bench-target\n"
+    sizes = ["--max_block_size=4096", "--duration=0.1", "--warmup=0"]
+    result = run("tebench", *common, "--target_seg_name=bench-target", *sizes)
+    assert result.returncode == 0, result.stderr
+    result = run("tebench", *common, "--target_seg_name=nobody", *sizes)
+    assert result.returncode == 1
+    assert "has no key mooncake/ram/nobody" in result.stderr
+
+
+def test_causeway_commands(run, store, ours):
+    ours("ours-1")
+    result = run("causeway", "path", "--set", f"metadata/url={store.url}", "ours-1")
+    assert result.returncode == 0, result.stderr
+    assert "tcp" in result.stdout
+
+
+@pytest.mark.parametrize("url, text", [("gopher://x", "no scheme that is known"), ("etcd://127.0.0.1:1", "127.0.0.1:1")])
+def test_metadata_servers_that_cannot_be(run, url, text):
+    result = run("transfer_engine_bench", "--protocol=tcp", f"--metadata_server={url}", "--mode=target")
+    assert result.returncode == 1
+    assert text in result.stderr
