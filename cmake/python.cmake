@@ -23,7 +23,7 @@ target_compile_definitions(python_extension PRIVATE Py_LIMITED_API=0x030B0000)
 # Slots of modules and types hold functions as void *, which strict C has no cast for.
 target_compile_options(python_extension PRIVATE -Wno-pedantic)
 # The engine is inside, hidden: a program that has libcauseway.so of another version loaded is not disturbed.
-target_link_libraries(python_extension PRIVATE causeway_static)
+target_link_libraries(python_extension PRIVATE causeway_static causeway_setup)
 set(extension_map "${PROJECT_SOURCE_DIR}/python/src/exports.map")
 target_link_options(python_extension PRIVATE -Wl,--version-script=${extension_map} -Wl,--as-needed -Wl,-z,now -Wl,-z,relro)
 set_target_properties(python_extension PROPERTIES PREFIX "" OUTPUT_NAME _causeway SUFFIX .abi3.so

@@ -34,6 +34,7 @@ fake(lacks_symbol tangrt.c libtangrt_shared.so FAKE_LACKS_SYMBOL)
 fake(unresolved tangrt.c libtangrt_shared.so FAKE_UNRESOLVED)
 fake(no_device tangrt.c libtangrt_shared.so FAKE_NO_DEVICE)
 fake(cuda_link_only cuda_link_only.c libcuda.so.1)
+fake(cuda_fabric cuda_fabric.c libcuda.so.1)
 
 file(GLOB support_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/tests/support/*.c")
 if(support_sources)

@@ -42,9 +42,10 @@ static PyMethodDef methods[] = {
 	{ NULL, NULL, 0, NULL },
 };
 
-static int (*const parts[])(PyObject *module) = {
-	add_engine, add_region, add_segment, add_batch, add_counter, add_queue
-};
+int add_mooncake(PyObject *module); /* mooncake.c */
+
+static int (*const parts[])(PyObject *module) = { add_engine,  add_region, add_segment, add_batch,
+						  add_counter, add_queue,  add_mooncake };
 
 static int fill(PyObject *module)
 {
