@@ -7,6 +7,7 @@
 #include <Python.h>
 
 #include <mooncake/setup.h>
+#include <string.h>
 
 int add_mooncake(PyObject *module);
 

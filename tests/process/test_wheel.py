@@ -100,6 +100,7 @@ def test_what_is_in_the_wheels(dist):
     assert re.fullmatch(r"causeway-[\d.]+-cp39-abi3-manylinux_2_28_\w+\.whl", dist[0].name)
     assert re.fullmatch(r"causeway_mooncake-[\d.]+-py3-none-any\.whl", dist[1].name)
     wanted = {"__init__.py", "_causeway.abi3.so", "py.typed", "lib/libcauseway.so.0", "include/causeway/causeway.h"}
+    wanted |= {"lib/libtransfer_engine.so", "include/transfer_engine_c.h", "include/tent/transfer_engine.h"}
     wanted |= {f"bin/{tool}" for tool in TOOLS} | {"mooncake/nvlink_allocator.so"}
     assert {f"causeway/{name}" for name in wanted} <= names
     assert all(name.startswith(("causeway/", "causeway-")) for name in names)
@@ -136,6 +137,67 @@ def test_elf_files_need_an_old_c_library(dist, build_dir, tmp_path):
     done = execute(sys.executable, SCRIPT, "--examine", empty)
     assert done.returncode == 1
     assert "is not tagged" in done.stdout and "holds no ELF file" in done.stdout
+
+
+RECEIVER = """
+import causeway
+with causeway.Engine("127.0.0.1") as engine:
+    memory = bytearray(4096)
+    with engine.register(memory) as region:
+        print(engine.name, region.address, flush=True)
+        note = engine.wait_notification(timeout=30)
+        print(note.name, bytes(note.data).decode(), bytes(memory[:5]).decode(), flush=True)
+"""
+SENDER = """
+import array, sys
+import causeway, causeway.mooncake.allocator, causeway.mooncake.engine
+with causeway.Engine("127.0.0.1") as engine:
+    memory = bytearray(b"hello" * 10)
+    with engine.register(memory) as region:
+        segment = engine.open(sys.argv[1])
+        places = array.array("Q", [int(sys.argv[2]) + i for i in range(5)])
+        sources = array.array("Q", [region.address + i for i in range(5)])
+        engine.write(segment, sources, places, 1, notify=("done", b"%d.%d" % sys.version_info[:2])).wait(20)
+"""
+
+
+def pythons():
+    """Every Python here that the wheel is for: one of each minor version."""
+    found = {}
+    for path in [*Path.home().glob(".pyenv/versions/3.*/bin/python"), *Path("/usr/bin").glob("python3.*[0-9]")]:
+        done = execute(path, "-c", "import sys, sysconfig; print(*sys.version_info[:2], sysconfig.get_config_var('SOABI'))")
+        words = done.stdout.split()
+        # A Python without the GIL has another interface.
+        if done.returncode == 0 and (int(words[0]), int(words[1])) >= (3, 9) and not words[2].endswith("t"):
+            found[f"{words[0]}.{words[1]}"] = path
+    return found
+
+
+def test_every_python_sends_to_another_process(dist, installed, start, tmp_path):
+    with zipfile.ZipFile(dist[0]) as archive:
+        archive.extractall(tmp_path)
+    for version, python in pythons().items():
+        receiver, found = start(r"(\S+) (\d+)\n", "python", "-I", "-c", RECEIVER)
+        succeed(python, "-c", SENDER, *found.groups(), env=outside(PYTHONPATH=str(tmp_path)), timeout=60)
+        assert receiver.stdout.read() == f"done {version} hello\n"
+        assert receiver.wait(20) == 0
+
+
+def test_c_programs(installed, tmp_path):
+    """A C program builds and runs against the headers and libraries in the package, Mooncake's included."""
+    [package] = installed.parent.glob("lib/python*/site-packages/causeway")
+    source = tmp_path / "program.c"
+    source.write_text(
+        "#include <causeway/causeway.h>\n#include <stdio.h>\n#include <transfer_engine_c.h>\n"
+        'int main(void)\n{\n\ttransfer_engine_t engine = createTransferEngine("P2PHANDSHAKE", "127.0.0.1", "", 0, 1);\n'
+        "\tif (!engine)\n\t\treturn 1;\n\tdestroyTransferEngine(engine);\n\treturn puts(cw_version()) < 0;\n}\n"
+    )
+    libraries = package / "lib"
+    succeed(
+        "cc", source, f"-I{package}/include", f"-L{libraries}", "-l:libtransfer_engine.so", "-l:libcauseway.so.0",
+        f"-Wl,-rpath,{libraries}", "-o", tmp_path / "program",
+    )
+    assert re.search(r"^[\d.]+$", succeed(tmp_path / "program", env=outside()), re.M)
 
 
 def test_import(installed):
