@@ -281,6 +281,7 @@ int add_segment(PyObject *module);
 int add_batch(PyObject *module);
 int add_counter(PyObject *module);
 int add_queue(PyObject *module);
+int add_mooncake(PyObject *module);
 PyTypeObject *add_type(PyObject *module, PyType_Spec *spec);
 
 #endif

@@ -42,8 +42,6 @@ static PyMethodDef methods[] = {
 	{ NULL, NULL, 0, NULL },
 };
 
-int add_mooncake(PyObject *module); /* mooncake.c */
-
 static int (*const parts[])(PyObject *module) = { add_engine,  add_region, add_segment, add_batch,
 						  add_counter, add_queue,  add_mooncake };
 
