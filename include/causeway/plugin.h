@@ -221,7 +221,8 @@ struct cw_host_ops {
 	int (*access_check)(struct cw_host *host, const struct cw_claim *claim);
 	int (*access_begin)(struct cw_host *host, const struct cw_claim *claim, struct cw_grant *grant_out);
 	/* moved: bytes that were really read or written, from the start of the grant. CW_OK, or ERR_IO or
-	 * ERR_UNSUPPORTED (the device is lost): what was written could not be brought to the device. */
+	 * ERR_UNSUPPORTED (the device is lost): what was written could not be brought to the device. ERR_BUSY: the
+	 * device does not come back from it, and nobody knows when and whether it is written. */
 	int (*access_end)(struct cw_host *host, struct cw_grant *grant, uint64_t moved);
 	/* Finds a live region by id for a part that grants it (shm); NULL when gone. Pinned until region_put. */
 	const struct cw_region_view *(*region_get)(struct cw_host *host, uint64_t id, uint64_t key);
