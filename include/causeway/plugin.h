@@ -421,7 +421,7 @@ struct cw_platform_ops {
 	int (*open)(struct cw_host *host, void **platform_out, const char **why_out);
 	void (*close)(void *platform);
 	/* CW_OK and *info_out when this memory is the platform's; ERR_NOT_FOUND when not; other errors: it is, but
-	 * broken (not mapped). Any thread; called at registration only. Required. */
+	 * broken (not mapped), or may be (TIMED_OUT). Any thread; called at registration only. Required. */
 	int (*claim)(void *platform, const void *address, size_t length, struct cw_memory_info *info_out);
 	/* Does a location string of a caller name this platform? CW_OK: and it agrees with info (NULL = only the
 	 * syntax); ERR_NOT_FOUND: not ours; ERR_LOCATION: contradicts. Required. */

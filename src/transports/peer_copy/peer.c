@@ -165,6 +165,8 @@ static void peer_turn(struct cw_task *task)
 	atomic_store_explicit(&peer->posted, 0, memory_order_seq_cst);
 	if (!peer->closed) {
 		collect(peer);
+		if (atomic_load_explicit(&pc->orphans, memory_order_relaxed))
+			cw__pc_imports_adopt(peer);
 		tell_links(peer);
 		tell_room(peer);
 		return;
