@@ -147,6 +147,8 @@ static void look(struct cw__pc_peer *peer)
 {
 	atomic_store_explicit(&peer->posted, 0, memory_order_seq_cst);
 	collect(peer);
+	if (atomic_load_explicit(&peer->pc->orphans, memory_order_relaxed))
+		cw__pc_imports_adopt(peer);
 	tell_links(peer);
 	tell_room(peer);
 }
