@@ -3,12 +3,10 @@
  * What causeway.mooncake needs and the public interface does not have: what Mooncake's variables, names and protocols
  * mean for an engine (compat/mooncake/setup.h), and its numbers for statuses (compat/mooncake/codes.def).
  */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "face.h"
 
 #include <mooncake/setup.h>
-
-int add_mooncake(PyObject *module);
+#include <string.h>
 
 /* Lines are collected in a list; one that cannot be kept is dropped. */
 static void keep_notice(void *arg, const char *line)

@@ -13,6 +13,7 @@ most every ten seconds. All calls may be made from any thread, and let others ru
 from __future__ import annotations
 
 import collections
+import contextlib
 import ctypes
 import enum
 import functools
@@ -69,6 +70,7 @@ SUPPORT_HIP = False
 SUPPORT_MNNVL = False
 SUPPORT_MUSA = False
 
+NOT_REGISTERED = -7  # the status of causeway.NotRegistered
 CONNECT_SECONDS = 5.0  # Mooncake's, and that of control/connect_timeout
 BYTES_PER_SECOND = 1 << 30  # what a deadline allows for
 
@@ -118,8 +120,7 @@ FAILURES = (causeway.Error, NotInitialized, ValueError, OverflowError)
 
 def _code(error: BaseException) -> int:
     """The negative number of Mooncake for a failure."""
-    status = error.status if isinstance(error, causeway.Error) else causeway.Status.INVALID
-    return _causeway.mooncake_code(int(status)) or -1
+    return _causeway.mooncake_code(error.status) if isinstance(error, causeway.Error) else -1
 
 
 def _answers(failure: Any) -> Callable[[Call], Call]:
@@ -139,6 +140,10 @@ def _answers(failure: Any) -> Callable[[Call], Call]:
         return cast(Call, call)
 
     return decorate
+
+
+def _not_registered(address: Any) -> causeway.NotRegistered:
+    return causeway.NotRegistered(NOT_REGISTERED, f"{address} is not the start of registered memory")
 
 
 def _first_text(arguments: Sequence[Any]) -> Optional[str]:
@@ -182,7 +187,8 @@ class TransferEngine:
     def __del__(self) -> None:
         engine = self.__dict__.get("_engine")
         if engine is not None:
-            engine.close()
+            with contextlib.suppress(causeway.Error, BufferError):  # the end of a process asks nobody
+                engine.close()
 
     # ---------------------------------------------------------------------------------------- the engine
 
@@ -311,7 +317,7 @@ class TransferEngine:
         known = None if location in ("", "*") or location.startswith("segments:") else location
         try:
             region = engine.register(address, length, location=known)
-        except (causeway.LocationMismatch, causeway.NotFound) as error:
+        except (causeway.WrongLocation, causeway.NotFound) as error:
             if known is None:
                 raise
             once(f"register_memory(): location {location!r} does not fit and is ignored: {error}", logging.INFO)
@@ -331,7 +337,7 @@ class TransferEngine:
         with self._lock:
             regions = self._regions.get(address)
             if not regions:
-                raise causeway.NotRegistered(f"{address:#x} is not the start of registered memory")
+                raise _not_registered(address)
             region = regions.pop()
             if not regions:
                 del self._regions[address]
@@ -466,10 +472,12 @@ class TransferEngine:
         batch.release()
         return result
 
-    @classmethod
-    def _wait(cls, call: str, target: str, batch: causeway.Batch) -> int:
-        result = cls._finish(batch)
+    def _wait(self, call: str, target: str, batch: causeway.Batch, hint: Optional[str] = None) -> int:
+        """hint: that of the call, when target is a peer's name."""
+        result = self._finish(batch)
         if result.state == causeway.BatchState.COMPLETED:
+            if hint is not None:
+                cast(Peers, self._peers).worked(target, hint)
             return 0
         failed((call, result.status, target), f"{call} to {target}: {result.text}")
         return -1
@@ -480,7 +488,7 @@ class TransferEngine:
     ) -> int:
         """Writes local memory to the peer and waits until the peer would see it. 0 / -1."""
         batch = self._submit(Write, target_hostname, buffer, peer_buffer_address, length, transport_hint)
-        return self._wait("transfer_sync_write", target_hostname, batch)
+        return self._wait("transfer_sync_write", target_hostname, batch, transport_hint)
 
     @_answers(-1)
     def transfer_sync_read(
@@ -488,7 +496,7 @@ class TransferEngine:
     ) -> int:
         """Reads memory of the peer into local memory and waits for it. 0 / -1."""
         batch = self._submit(Read, target_hostname, buffer, peer_buffer_address, length, transport_hint)
-        return self._wait("transfer_sync_read", target_hostname, batch)
+        return self._wait("transfer_sync_read", target_hostname, batch, transport_hint)
 
     @_answers(-1)
     def transfer_sync(
@@ -503,7 +511,7 @@ class TransferEngine:
     ) -> int:
         """transfer_sync_read() or transfer_sync_write(); notify is sent to the peer after the data. 0 / -1."""
         batch = self._submit(opcode, target_hostname, buffer, peer_buffer_address, length, transport_hint, notify)
-        return self._wait("transfer_sync", target_hostname, batch)
+        return self._wait("transfer_sync", target_hostname, batch, transport_hint)
 
     @_answers(-1)
     def batch_transfer_sync_write(
@@ -518,7 +526,7 @@ class TransferEngine:
         if self._is_empty(buffers, peer_buffer_addresses, lengths):
             return 0
         batch = self._submit(Write, target_hostname, buffers, peer_buffer_addresses, lengths, transport_hint)
-        return self._wait("batch_transfer_sync_write", target_hostname, batch)
+        return self._wait("batch_transfer_sync_write", target_hostname, batch, transport_hint)
 
     @_answers(-1)
     def batch_transfer_sync_read(
@@ -533,7 +541,7 @@ class TransferEngine:
         if self._is_empty(buffers, peer_buffer_addresses, lengths):
             return 0
         batch = self._submit(Read, target_hostname, buffers, peer_buffer_addresses, lengths, transport_hint)
-        return self._wait("batch_transfer_sync_read", target_hostname, batch)
+        return self._wait("batch_transfer_sync_read", target_hostname, batch, transport_hint)
 
     @_answers(-1)
     def batch_transfer_sync(
@@ -552,7 +560,7 @@ class TransferEngine:
         batch = self._submit(
             opcode, target_hostname, buffers, peer_buffer_addresses, lengths, transport_hint, notify
         )
-        return self._wait("batch_transfer_sync", target_hostname, batch)
+        return self._wait("batch_transfer_sync", target_hostname, batch, transport_hint)
 
     def _keep(self, batch: causeway.Batch) -> int:
         number = next(self._ids)
