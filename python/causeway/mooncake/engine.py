@@ -208,7 +208,7 @@ class TransferEngine:
         protocol: one that is not built is named once in a warning, with what is used instead. The transport is chosen for
         each pair of memories; MC_FORCE_TCP=1 leaves TCP only. device_name: RDMA devices, of which there is no use yet.
         """
-        return self.initialize_ext(local_hostname or hostname, metadata_server, protocol, device_name, "")
+        return self.initialize_ext(local_hostname, metadata_server, protocol, device_name, "", hostname=hostname)
 
     @_answers(_code)
     def initialize_ext(
@@ -222,7 +222,7 @@ class TransferEngine:
         hostname: Optional[str] = None,
     ) -> int:
         """As initialize(); metadata_type ("etcd", "http", "redis", "p2p") names the kind of a server without "kind://"."""
-        name = local_hostname or hostname
+        name = hostname if local_hostname is None else local_hostname
         for value in (name, metadata_server, protocol or "", device_name or "", metadata_type or ""):
             if not isinstance(value, str):
                 raise TypeError(f"initialize() takes texts, not {type(value).__name__}")
@@ -448,13 +448,14 @@ class TransferEngine:
             raise TypeError(f"opcode is a TransferOpcode, not {type(opcode).__name__}")
         if opcode not in (TransferOpcode.Read, TransferOpcode.Write):
             raise ValueError(f"opcode {opcode}: there are Read and Write")
-        if notify is not None:
-            if not isinstance(notify, TransferNotify):
-                raise TypeError(f"notify is a TransferNotify, not {type(notify).__name__}")
-            options["notify"] = (_text(notify.name, "name").decode("utf-8", "replace"), _text(notify.msg, "msg"))
+        if notify is not None and not isinstance(notify, TransferNotify):
+            raise TypeError(f"notify is a TransferNotify, not {type(notify).__name__}")
         if self._timeout is not None:
             options["deadline"] = self._timeout + _total(length) / BYTES_PER_SECOND
         segment = cast(Peers, self._peers).get(target, hint)
+        if notify is not None:
+            name = _text(notify.name, "name").decode("utf-8", "replace")
+            options["notify"] = causeway.Notify(name, _text(notify.msg, "msg"), segment)
         move = engine.write if opcode == TransferOpcode.Write else engine.read
         return move(segment, local, remote, length, **options)
 
