@@ -116,7 +116,7 @@ try:
         local_hostname="127.0.0.1", metadata_server="P2PHANDSHAKE", global_segment_size=1 << 24,
         local_buffer_size=1 << 24, protocol="tcp", rdma_devices="", master_server_addr="127.0.0.1:1",
         engine=engine.get_engine())
-except TypeError:
+except (TypeError, RuntimeError):
     print("refused")
 """
 
