@@ -34,6 +34,9 @@ target_sources(tool_causeway PRIVATE "${PROJECT_SOURCE_DIR}/emulators/core/world
 target_include_directories(tool_causeway PRIVATE "${PROJECT_SOURCE_DIR}/emulators")
 target_compile_definitions(tool_causeway PRIVATE "EMULATORS_INSTALLED=\"${emulators_installed}\"")
 
+# `causeway config --mooncake` says what Mooncake's variables and files mean.
+target_link_libraries(tool_causeway PRIVATE causeway_setup)
+
 # `causeway metadata-server` loads libmicrohttpd when it is run; only its header is needed here.
 find_path(MICROHTTPD_INCLUDE_DIR NAMES microhttpd.h)
 if(NOT MICROHTTPD_INCLUDE_DIR)

@@ -54,6 +54,9 @@ int setup_key(struct setup *setup, const char *key, const char *value, setup_not
 int setup_identity(struct setup *setup, const char *metadata_server, const char *local_server_name,
 		   char *engine_name_out, size_t length);
 
+/* The address of this machine for an engine that was given no name: of an interface that is up, or else loopback. */
+void setup_own_address(int ipv6, char *out, size_t size);
+
 /* The transports in Causeway that a protocol name of Mooncake stands for, as a comma list, best first; NULL = an
  * unknown name. used_out gets "" or what is used instead of a transport that this build does not have ("tcp" for
  * "rdma"). */

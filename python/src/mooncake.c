@@ -5,8 +5,9 @@
  */
 #include "face.h"
 
-#include <mooncake/setup.h>
 #include <string.h>
+
+#include <mooncake/setup.h>
 
 /* Lines are collected in a list; one that cannot be kept is dropped. */
 static void keep_notice(void *arg, const char *line)
