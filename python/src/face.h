@@ -279,11 +279,7 @@ int add_segment(PyObject *module);
 int add_batch(PyObject *module);
 int add_counter(PyObject *module);
 int add_queue(PyObject *module);
-<<<<<<< HEAD
-int add_mooncake(PyObject *module); /* mooncake.c */
-=======
 int add_mooncake(PyObject *module);
->>>>>>> main
 PyTypeObject *add_type(PyObject *module, PyType_Spec *spec);
 
 #endif

@@ -42,14 +42,8 @@ static PyMethodDef methods[] = {
 	{ NULL, NULL, 0, NULL },
 };
 
-<<<<<<< HEAD
-static int (*const parts[])(PyObject *module) = {
-	add_engine, add_region, add_segment, add_batch, add_counter, add_queue, add_mooncake
-};
-=======
 static int (*const parts[])(PyObject *module) = { add_engine,  add_region, add_segment, add_batch,
 						  add_counter, add_queue,  add_mooncake };
->>>>>>> main
 
 static int fill(PyObject *module)
 {
