@@ -70,7 +70,6 @@ SUPPORT_HIP = False
 SUPPORT_MNNVL = False
 SUPPORT_MUSA = False
 
-NOT_REGISTERED = -7  # the status of causeway.NotRegistered
 CONNECT_SECONDS = 5.0  # Mooncake's, and that of control/connect_timeout
 BYTES_PER_SECOND = 1 << 30  # what a deadline allows for
 
@@ -143,7 +142,7 @@ def _answers(failure: Any) -> Callable[[Call], Call]:
 
 
 def _not_registered(address: Any) -> causeway.NotRegistered:
-    return causeway.NotRegistered(NOT_REGISTERED, f"{address} is not the start of registered memory")
+    return causeway.NotRegistered(f"{address} is not the start of registered memory")
 
 
 def _first_text(arguments: Sequence[Any]) -> Optional[str]:
@@ -317,7 +316,7 @@ class TransferEngine:
         known = None if location in ("", "*") or location.startswith("segments:") else location
         try:
             region = engine.register(address, length, location=known)
-        except (causeway.WrongLocation, causeway.NotFound) as error:
+        except (causeway.LocationMismatch, causeway.NotFound) as error:
             if known is None:
                 raise
             once(f"register_memory(): location {location!r} does not fit and is ignored: {error}", logging.INFO)
