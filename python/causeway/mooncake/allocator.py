@@ -102,7 +102,11 @@ class BarexAllocator(_Pluggable):
     def get_allocator(cls, device: "torch.device") -> Any:
         """As NVLinkAllocator.get_allocator(); ImportError where the library is not installed."""
         path: Optional[str] = next(
-            (file for file in (os.path.join(folder, "libaccl_barex.so") for folder in cls._FOLDERS) if os.path.exists(file)),
+            (
+                file
+                for file in (os.path.join(folder, "libaccl_barex.so") for folder in cls._FOLDERS)
+                if os.path.exists(file)
+            ),
             None,
         )
         if path is None:
