@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import collections
 import sys
-from typing import Deque
+from typing import Any, Deque
 
 import causeway
 
@@ -54,7 +54,7 @@ class Streams:
 
 def _current_device() -> int:
     """torch's, when the program uses torch on a device; else 0."""
-    torch = sys.modules.get("torch")
+    torch: Any = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
         return int(torch.cuda.current_device())
     return 0

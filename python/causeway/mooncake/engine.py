@@ -21,6 +21,7 @@ from typing import Any, Dict, List, Optional, Sequence, Union
 import causeway
 from causeway import _causeway
 
+from . import _types
 from ._absent import (
     CoroRPCInterface,
     ReceivedData,
@@ -123,9 +124,11 @@ class TransferEngine:
     ) -> int:
         """As initialize(); metadata_type ("etcd", "http", "redis", "p2p") names the kind of a server without "kind://"."""
         name = hostname if local_hostname is None else local_hostname
-        for value in (name, metadata_server, protocol or "", device_name or "", metadata_type or ""):
+        for value in (metadata_server, protocol or "", device_name or "", metadata_type or ""):
             if not isinstance(value, str):
                 raise TypeError(f"initialize() takes texts, not {type(value).__name__}")
+        if not isinstance(name, str):
+            raise TypeError(f"local_hostname is a str, not {type(name).__name__}")
         if metadata_type and metadata_type not in ("p2p", "P2PHANDSHAKE") and "://" not in metadata_server:
             metadata_server = f"{metadata_type}://{metadata_server}"
         elif metadata_type in ("p2p", "P2PHANDSHAKE"):
@@ -299,7 +302,7 @@ class TransferEngine:
         buffer: int,
         peer_buffer_address: int,
         length: int,
-        opcode: TransferOpcode,
+        opcode: _types.TransferOpcode,
         notify: Optional[TransferNotify] = None,
         transport_hint: str = "",
     ) -> int:
@@ -346,7 +349,7 @@ class TransferEngine:
         buffers: Numbers,
         peer_buffer_addresses: Numbers,
         lengths: Numbers,
-        opcode: TransferOpcode,
+        opcode: _types.TransferOpcode,
         notify: Optional[TransferNotify] = None,
         transport_hint: str = "",
     ) -> int:
@@ -400,7 +403,7 @@ class TransferEngine:
         buffers: Numbers,
         peer_buffer_addresses: Numbers,
         lengths: Numbers,
-        opcode: TransferOpcode,
+        opcode: _types.TransferOpcode,
         transport_hint: str = "",
     ) -> int:
         """Starts one of the two. An id above 0, or 0."""
