@@ -66,8 +66,7 @@ static PyObject *segment_info(PyObject *self, PyObject *unused)
 	if (!raw)
 		return NULL;
 	Py_BEGIN_ALLOW_THREADS status = cw_segment_info_get(raw, &info);
-	Py_END_ALLOW_THREADS
-	handle_leave(self);
+	Py_END_ALLOW_THREADS handle_leave(self);
 	if (status)
 		return raise_status(status);
 	return make("SegmentInfo", "(ssy#NNNNsn)", info.name, info.address, (const char *)info.instance,
@@ -86,8 +85,7 @@ static PyObject *segment_name(PyObject *self, void *unused)
 	if (!raw)
 		return NULL;
 	Py_BEGIN_ALLOW_THREADS status = cw_segment_info_get(raw, &info);
-	Py_END_ALLOW_THREADS
-	handle_leave(self);
+	Py_END_ALLOW_THREADS handle_leave(self);
 	return status ? raise_status(status) : PyUnicode_FromString(info.name);
 }
 

@@ -123,9 +123,7 @@ take.argtypes, take.restype = [ctypes.c_ssize_t, ctypes.c_int, ctypes.c_void_p],
 give.argtypes, give.restype = [ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int, ctypes.c_void_p], None
 """
 
-WITH_DEVICES = (
-    CALLS
-    + """
+WITH_DEVICES = CALLS + """
 assert [probe(0), probe(1), probe(2), probe(-1)] == [0, 0, -1, -1]
 assert NVLinkAllocator.detect_mem_backend() is MemoryBackend.USE_CUDAMALLOC
 for size, device in ((0, 0), (-1, 0), (-(1 << 62), 0), (100, -1), (100, 2), (100, 1 << 30), (1 << 60, 0)):
@@ -146,11 +144,8 @@ threads = [threading.Thread(target=run) for _ in range(8)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
 """
-)
 
-WITHOUT = (
-    CALLS
-    + """
+WITHOUT = CALLS + """
 assert [probe(0), take(4096, 0, None)] == [-2, None]
 assert NVLinkAllocator.detect_mem_backend() is MemoryBackend.UNSUPPORTED
 give(4096, 1, 0, None)
@@ -159,13 +154,19 @@ try:
 except ImportError as error:
     assert "torch" in str(error)
 """
-)
 
 
 @pytest.mark.parametrize("vendor", ["sunrise", "cuda"])
 def test_what_the_symbols_refuse(build_dir, script, vendor):
     need_devices(build_dir)
-    emulate = [build_dir / "bin/causeway", "emulate", f"--vendor={vendor}", "--devices=2", f"--world=allocator-{vendor}", "--"]
+    emulate = [
+        build_dir / "bin/causeway",
+        "emulate",
+        f"--vendor={vendor}",
+        "--devices=2",
+        f"--world=allocator-{vendor}",
+        "--",
+    ]
     done = script(WITH_DEVICES, before=emulate)
     assert done.returncode == 0, done.stderr
     lines = done.stderr.splitlines()
@@ -208,9 +209,7 @@ def test_what_torch_is_given(script):
     assert done.returncode == 0, done.stderr
 
 
-FABRIC = (
-    CALLS
-    + """
+FABRIC = CALLS + """
 import os
 fake = ctypes.CDLL("libcuda.so.1")
 failing = int(os.environ.get("FAKE_FAIL", 0))
@@ -228,7 +227,6 @@ for block in blocks:
 give(blocks[0], 0, 0, None)
 assert fake.fake_alive() == 0, fake.fake_alive()
 """
-)
 
 
 @pytest.mark.parametrize("failing", range(11))

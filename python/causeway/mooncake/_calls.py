@@ -29,7 +29,7 @@ def code(error: BaseException) -> int:
 
 
 def answers(failure: Any) -> Callable[[Call], Call]:
-    """A method that answers a failure with a value, or with Mooncake's number for it when `failure` is the function code."""
+    """A method that answers a failure with a value, or with Mooncake's number for it when `failure` is code()."""
 
     def decorate(method: Call) -> Call:
         @functools.wraps(method)

@@ -34,8 +34,8 @@ class TransferNotify:
 
 
 class InnerTransferEngine:
-    """What get_engine() returns: it keeps the engine alive, and offers nothing. Mooncake's own C++ Store does not accept
-    it, because there is no C++ object behind it."""
+    """What get_engine() returns: it keeps the engine alive, and offers nothing. Mooncake's own C++ Store does not
+    accept it, because there is no C++ object behind it."""
 
     def __init__(self, engine: causeway.Engine) -> None:
         self._engine = engine

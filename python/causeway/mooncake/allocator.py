@@ -77,7 +77,7 @@ class NVLinkAllocator(_Pluggable):
 
     @classmethod
     def detect_mem_backend(cls, device: Any = None) -> MemoryBackend:
-        """Where memory of a device comes from; device None = torch's current one when torch is in use, else the first."""
+        """Where memory of a device comes from; None = torch's current one when torch is in use, else the first."""
         if device is None:
             torch: Any = sys.modules.get("torch")
             initialized = torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized()

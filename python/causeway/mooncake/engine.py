@@ -4,10 +4,10 @@
 Addresses, lengths and sizes are ints, in bytes. Lists of them are lists of ints, or arrays of 64-bit integers (numpy,
 array('Q')); they are not looked at in Python, so a call with 100,000 of them costs no loop here.
 
-Calls return 0 for success and a negative number for failure, never a positive one, and ids above 0, where 0 is a failure.
-They raise TypeError for arguments of a wrong type, ValueError for an unknown transport_hint, and nothing else, but where a
-method says so. Why a call failed is written to the logger "causeway.mooncake", once for each kind of failure, then at
-most every ten seconds. All calls may be made from any thread, and let others run while they wait.
+Calls return 0 for success and a negative number for failure, never a positive one, and ids above 0, where 0 is a
+failure. They raise TypeError for arguments of a wrong type, ValueError for an unknown transport_hint, and nothing else,
+but where a method says so. Why a call failed is written to the logger "causeway.mooncake", once for each kind of
+failure, then at most every ten seconds. All calls may be made from any thread, and let others run while they wait.
 """
 
 from __future__ import annotations
@@ -102,12 +102,12 @@ class TransferEngine:
         *,
         hostname: Optional[str] = None,
     ) -> int:
-        """Opens the engine: binds its port and starts its transports. 0, or a negative number; it can be tried again then.
+        """Opens the engine: binds its port and starts its transports. 0, or a negative number; then try again.
 
         local_hostname (or hostname): "host", "host:port", "[v6]:port", an IPv6 address with or without brackets.
         metadata_server: "P2PHANDSHAKE" = peers are named "host:port"; or "http://...", "etcd://...", "redis://...".
-        protocol: one that is not built is named once in a warning, with what is used instead. The transport is chosen for
-        each pair of memories; MC_FORCE_TCP=1 leaves TCP only. device_name: RDMA devices, of which there is no use yet.
+        protocol: one that is not built is named once in a warning, with what is used instead. The transport is chosen
+        for each pair of memories; MC_FORCE_TCP=1 leaves TCP only. device_name: RDMA devices, of no use yet.
         """
         return self.initialize_ext(local_hostname, metadata_server, protocol, device_name, "", hostname=hostname)
 
@@ -122,7 +122,7 @@ class TransferEngine:
         *,
         hostname: Optional[str] = None,
     ) -> int:
-        """As initialize(); metadata_type ("etcd", "http", "redis", "p2p") names the kind of a server without "kind://"."""
+        """As initialize(); metadata_type ("etcd", "http", "redis", "p2p"): the kind of a server without "kind://"."""
         name = hostname if local_hostname is None else local_hostname
         for value in (metadata_server, protocol or "", device_name or "", metadata_type or ""):
             if not isinstance(value, str):
@@ -234,8 +234,8 @@ class TransferEngine:
 
     @answers(-1)
     def write_bytes_to_buffer(self, dest_address: int, data: bytes, length: int) -> int:
-        """Copies the first `length` bytes of data to registered memory, host or device. 0; -1 when it is not registered or
-        data is shorter."""
+        """Copies the first `length` bytes of data to registered memory, host or device. 0; -1 when it is not registered
+        or data is shorter."""
         source = memoryview(data.encode() if isinstance(data, str) else data).cast("B")
         if not 0 <= length <= len(source):
             raise ValueError(f"length {length}, but the data has {len(source)} bytes")
@@ -423,7 +423,7 @@ class TransferEngine:
 
     @answers(-1)
     def get_batch_transfer_status(self, batch_ids: Sequence[int]) -> int:
-        """Waits until all of these have ended, and forgets them. 0 when all completed, -1 when one did not or is unknown."""
+        """Waits until all of these have ended, and forgets them. 0 when all completed, else -1, as for unknown ids."""
         answer = 0
         for number in batch_ids:
             batch = self._batches.pop(number, None)
