@@ -124,6 +124,7 @@ struct cw_slice {
 	uint64_t scratch[6];
 };
 #define CW_SLICE_CHECKSUM 1u
+#define CW_SLICE_STAYS 2u /* copy() may return before it is over, see there */
 
 /* ------------------------------------------------------------------------------- serving (target side) */
 
@@ -243,6 +244,11 @@ struct cw_host_ops {
 	 * none of that name. What peers send to that transport comes to this part where the transport itself is not on,
 	 * and this part's messages go out under that name. The wrapper opens it with a host of its own, see below. */
 	const struct cw_transport_ops *(*wrap)(struct cw_host *host, const char *name);
+
+	/* From close(): threads of this part are left in calls that do not end. The engine's memory stays for good, so
+	 * that they find this host and its loops should they come back; what they log then is dropped, and their tasks
+	 * never run. */
+	void (*keep)(struct cw_host *host);
 };
 
 /* The engine as one part sees it. A part that wraps another one gives that one a host whose ops are a copy with some
@@ -355,7 +361,9 @@ struct cw_transport_ops {
 	 * CW_RAIL_SYNC. */
 	unsigned (*post)(void *transport, void *peer, unsigned rail, struct cw_slice **slices, unsigned count);
 	/* Moves a slice of at most CW_CHUNK_MAX bytes now. Any thread, several at once, no lock. Returns its status;
-	 * remote memory is quiet on return. Required for CW_RAIL_SYNC rails. */
+	 * remote memory is quiet on return. ERR_BUSY: nothing was done, ask reach() again. One that calls what may
+	 * never return does so on a thread of its own and, when the slice has CW_SLICE_STAYS, waits a moment only:
+	 * ERR_AGAIN means that the slice counts as posted, perhaps ended already. Required for CW_RAIL_SYNC rails. */
 	int (*copy)(void *transport, void *peer, struct cw_slice *slice);
 	/* Please end this posted slice soon: slice_done() with CW_ERR_CANCELED or whatever it became. On the loop.
 	 * Required with post. */

@@ -3,7 +3,7 @@
  * The life of a batch: prerequisites, start, deadline and cancellation, and the one terminal state. Its acceptance is
  * in batch_accept.c, what happens to a single request in schedule.c, notifications that follow the data in notify.c.
  */
-#include <core/core.h>
+#include <core/device.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -3,7 +3,7 @@
  * Batches as objects: their pool, and the acceptance of what a caller hands in, which is checked and copied as a whole
  * or refused as a whole. Their life is in batch.c.
  */
-#include <core/core.h>
+#include <core/device.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,6 +28,7 @@ static struct cw_batch *batch_take(struct cw_engine *engine)
 		if (!batch)
 			return NULL;
 		batch->engine = engine;
+		batch->slice.embedded = 1;
 		pthread_mutex_init(&batch->lock, NULL);
 	}
 	return batch;

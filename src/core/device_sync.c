@@ -5,7 +5,7 @@
  * thread, late, and after the engine is gone, so what it is given is a small object of its own, counted, that forgets
  * its batch in time.
  */
-#include <core/core.h>
+#include <core/device.h>
 #include <stdlib.h>
 
 #define WATCHES_MAX 64u

@@ -4,7 +4,7 @@
  * access_end() its bytes are in a piece of host memory. Those pairs are short and stay in one thread, so each loop (and
  * each stager) has one arena of a chunk, in which grants lie one behind the other until the last of them has ended.
  */
-#include <core/core.h>
+#include <core/device.h>
 #include <stdlib.h>
 
 #define ALIGNMENT 64u

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which way a request goes: the cheapest transport that can carry its pair of regions; and telling a user why. */
-#include <core/core.h>
+#include <core/device.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

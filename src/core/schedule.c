@@ -1,15 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From a request to slices on rails and back: finding its remote region and path, cutting it as rails have room,
- * trying again what failed, and ending it when everything of it is quiet. All on the loop of its segment, except
- * cw__request_inline(), which copies in the caller's thread.
+ * From a request to slices on rails and back: finding its remote region and path, cutting it as rails have room, and
+ * ending it when everything of it is quiet. What becomes of slices that failed is in retry.c. All on the loop of its
+ * segment, except cw__request_inline(), which copies in the caller's thread.
  */
-#include <core/core.h>
+#include <core/device.h>
 
 #define GROUP 16u               /* slices offered to post() at once */
 #define STAGING_MAX (2 * GROUP) /* slices of one rail that are with a stager before they are posted */
-#define FIRST_PAUSE (1 * CW__MS)
-#define GIVE_UP_AFTER 3u /* failures in a row on one transport before another one is tried */
 
 /* -------------------------------------------------------------------------------------------- the end */
 
@@ -61,7 +59,7 @@ void cw__request_stop(struct cw__request *request, int status)
 			unstaged |= cw__slice_unstage(slice);
 			continue;
 		}
-		if (slice->canceled || slice->posted != CW__SLICE_POSTED)
+		if (slice->canceled || slice->posted == CW__SLICE_OFFERED)
 			continue; /* what is only offered is looked at when post() has returned */
 		slice->canceled = 1;
 		segment->engine->parts[slice->part].ops->cancel(segment->engine->parts[slice->part].state,
@@ -88,7 +86,7 @@ void cw__segment_visit(struct cw_segment *segment, void (*visit)(struct cw__requ
 
 /* ------------------------------------------------------------------------------------------ beginning */
 
-static void make_busy(struct cw_segment *segment)
+void cw__segment_make_busy(struct cw_segment *segment)
 {
 	if (cw__list_empty(&segment->busy_node))
 		cw__list_push_back(&segment->loop->busy, &segment->busy_node);
@@ -96,7 +94,7 @@ static void make_busy(struct cw_segment *segment)
 
 void cw__loop_make_busy(struct cw_loop *loop)
 {
-	cw__list_each(node, &loop->segments) make_busy(cw__container(node, struct cw_segment, loop_node));
+	cw__list_each(node, &loop->segments) cw__segment_make_busy(cw__container(node, struct cw_segment, loop_node));
 }
 
 static int is_synchronous(const struct cw__request *request)
@@ -118,10 +116,7 @@ static int is_gone(const struct cw__remote *remote)
 	return atomic_load_explicit(&remote->state, memory_order_acquire) == CW__REMOTE_GONE;
 }
 
-/* Asks for the remote region anew, once. 1 = it was started again. */
-static int refresh(struct cw__request *request);
-
-static int choose(struct cw__request *request, uint32_t skip, struct cw__path *path_out)
+int cw__request_choose(struct cw__request *request, uint32_t skip, struct cw__path *path_out)
 {
 	const struct cw__need need = { request->op, skip, request->length, cw__request_run(request) };
 
@@ -137,7 +132,9 @@ static int find_path(struct cw__request *request)
 	if (pin)
 		return pin;
 	pin = cw__region_pin(request->region, request->region_id, request->local_from, request->local_to);
-	status = pin < 0 ? pin : !has_right(request) ? CW_ERR_ACCESS : choose(request, request->skip, &path);
+	status = pin < 0               ? pin
+		 : !has_right(request) ? CW_ERR_ACCESS
+				       : cw__request_choose(request, request->skip, &path);
 	if (!status) {
 		request->part = path.part;
 		request->reach = path.reach;
@@ -150,13 +147,12 @@ static int find_path(struct cw__request *request)
 	return status;
 }
 
-/* Finds the way and queues the request; the caller pumps. */
-static void enqueue(struct cw__request *request)
+void cw__request_enqueue(struct cw__request *request)
 {
 	struct cw_segment *segment = request->segment;
 	int status = find_path(request);
 
-	if (status == CW_ERR_STALE_REGION && is_gone(request->target) && refresh(request))
+	if (status == CW_ERR_STALE_REGION && is_gone(request->target) && cw__request_refresh(request))
 		return;
 	if (status) {
 		cw__path_refused(request, status);
@@ -168,7 +164,7 @@ static void enqueue(struct cw__request *request)
 	cw__list_remove(&request->node);
 	if (is_synchronous(request) && !request->handed) {
 		cw__list_push_back(&segment->copies, &request->node);
-		make_busy(segment);
+		cw__segment_make_busy(segment);
 	} else {
 		cw__list_push_back(&segment->queues[request->batch->priority], &request->node);
 	}
@@ -182,6 +178,11 @@ void cw__request_begin(struct cw__request *request)
 
 	if (cw__list_empty(&request->active_node))
 		cw__list_push_back(&segment->active, &request->active_node);
+	if (request->inflight && request->next == request->length && cw__list_empty(&request->again) && !ending) {
+		request->state = CW__REQUEST_DRAINING; /* a copy that the submitter began has not ended yet */
+		request->have_path = 1;
+		return;
+	}
 	request->state = CW__REQUEST_NEW;
 	if (status == CW_ERR_AGAIN)
 		return; /* link_up or link_down looks at it again */
@@ -210,17 +211,17 @@ void cw__request_begin(struct cw__request *request)
 		cw__list_push_back(&request->target->waiting, &request->node);
 		break;
 	case CW__REMOTE_READY:
-		enqueue(request);
+		cw__request_enqueue(request);
 		break;
 	default: /* it could not even be asked, or went since it was found */
-		if (request->target->failure || !refresh(request))
+		if (request->target->failure || !cw__request_refresh(request))
 			cw__request_stop(request,
 					 request->target->failure ? request->target->failure : CW_ERR_STALE_REGION);
 		break;
 	}
 }
 
-static int refresh(struct cw__request *request)
+int cw__request_refresh(struct cw__request *request)
 {
 	struct cw__remote *old = request->target;
 
@@ -235,100 +236,7 @@ static int refresh(struct cw__request *request)
 	return 1;
 }
 
-/* ------------------------------------------------------------------------------------ failed slices */
-
-/* The rail rests a little longer after each failure in a row. */
-static void pause_rail(struct cw_segment *segment, struct cw__rail *rail)
-{
-	unsigned shift = rail->failures < 10 ? rail->failures : 10;
-
-	rail->failures++;
-	rail->paused_until = cw__now() + (FIRST_PAUSE << shift);
-	if (!segment->retry_timer.heap_slot || segment->retry_timer.at > rail->paused_until)
-		cw__timer_set(segment->loop, &segment->retry_timer, rail->paused_until);
-}
-
-static int is_strict(const struct cw__request *request)
-{
-	return request->segment->strict || request->batch->flags & CW_BATCH_STRICT;
-}
-
-static void skip_part(struct cw__request *request, unsigned part)
-{
-	request->skip |= 1u << part;
-	request->have_path = 0;
-}
-
-/* Another transport for a request whose own keeps failing, unless the caller forbade that. */
-static void leave_transport(struct cw__request *request)
-{
-	struct cw__path other;
-
-	if (!is_strict(request) && !choose(request, request->skip | 1u << request->part, &other))
-		skip_part(request, request->part);
-}
-
-/* One rail that works is enough to stay with a transport. */
-static int rails_fail(const struct cw__request *request)
-{
-	const struct cw__rail *rails = &request->segment->lanes[request->part].rails[request->reach.rail_first];
-
-	for (unsigned i = 0; i < request->reach.rail_count; i++)
-		if (!rails[i].status && rails[i].failures < GIVE_UP_AFTER)
-			return 0;
-	return 1;
-}
-
-/* May this failure be answered by trying again? */
-static int can_retry(const struct cw__slice *slice, int status, enum cw_remote_state remote)
-{
-	const struct cw__request *request = slice->request;
-
-	if (request->failure || remote != CW_REMOTE_QUIET || !cw_status_retryable(status))
-		return 0;
-	if (status == CW_ERR_TIMED_OUT || status == CW_ERR_PEER_RESTARTED || status == CW_ERR_STALE_REGION)
-		return 0;
-	return slice->base.attempt <= request->batch->engine->retries && cw__now() < request->batch->deadline;
-}
-
-static int is_stale(int status)
-{
-	return status == CW_ERR_STALE_REGION || status == CW_ERR_NOT_REGISTERED;
-}
-
-static void slice_failed(struct cw__slice *slice, int status, enum cw_remote_state remote)
-{
-	struct cw__request *request = slice->request;
-	struct cw_segment *segment = request->segment;
-
-	if ((uint32_t)remote > request->remote_quiet)
-		request->remote_quiet = (uint32_t)remote;
-	if (remote == CW_REMOTE_FENCED && slice->base.not_after > request->fence)
-		request->fence = slice->base.not_after;
-	if (remote == CW_REMOTE_QUIET && !request->failure &&
-	    (can_retry(slice, status, remote) || (is_stale(status) && !request->refreshed) ||
-	     (status == CW_ERR_UNSUPPORTED && !is_strict(request)))) {
-		cw__count(segment->engine, slices_retried, 1);
-		slice->base.attempt++;
-		cw__slice_unland(slice);
-		cw__list_remove(&slice->node);
-		cw__list_push_back(&request->again, &slice->node);
-		if (is_stale(status)) {
-			refresh(request);
-			return;
-		}
-		if (status == CW_ERR_UNSUPPORTED)
-			skip_part(request, slice->part);
-		else if (slice->part == request->part && rails_fail(request))
-			leave_transport(request);
-		if (!request->have_path || request->state == CW__REQUEST_DRAINING)
-			enqueue(request);
-		return;
-	}
-	cw__slice_unland(slice);
-	cw__slice_give(segment->loop, slice);
-	cw__request_stop(request, status);
-}
+/* -------------------------------------------------------------------------------- the ends of slices */
 
 void cw__slice_done(struct cw_slice *base, int status, enum cw_remote_state remote)
 {
@@ -336,7 +244,9 @@ void cw__slice_done(struct cw_slice *base, int status, enum cw_remote_state remo
 	struct cw_segment *segment = slice->request->segment;
 	struct cw__rail *rail = &segment->lanes[slice->part].rails[base->rail];
 
-	if (slice->posted) {
+	if (slice->posted == CW__SLICE_COPYING) {
+		slice->posted = CW__SLICE_OURS;
+	} else if (slice->posted) {
 		uint64_t took = cw__now() - slice->posted_at;
 
 		/* Bytes in flight over the time one took: the rail's throughput by Little's law. */
@@ -354,7 +264,7 @@ void cw__slice_done(struct cw_slice *base, int status, enum cw_remote_state remo
 	} else {
 		rail->failures = 0;
 		cw__slice_bring_in(slice);
-		make_busy(segment);
+		cw__segment_make_busy(segment);
 	}
 }
 
@@ -377,11 +287,11 @@ void cw__slice_over(struct cw__slice *slice, int status, enum cw_remote_state re
 		end_if_quiet(request);
 	} else {
 		if (path_failed)
-			pause_rail(segment, rail);
-		slice_failed(slice, status, remote); /* the request may be gone then */
+			cw__rail_pause(segment, rail);
+		cw__slice_failed(slice, status, remote); /* the request may be gone then */
 	}
 	/* The transport may be in the middle of its own work: pump when the loop comes round. */
-	make_busy(segment);
+	cw__segment_make_busy(segment);
 	if (loop->starved) {
 		loop->starved = 0;
 		cw__loop_make_busy(loop);
@@ -559,7 +469,7 @@ static unsigned serve(struct cw__request *request, uint64_t now, unsigned reserv
 		if (status) {
 			cw__slice_unland(slice);
 			cw__list_push_front(&request->again, &slice->node);
-			if (status == CW_ERR_STALE_REGION && refresh(request))
+			if (status == CW_ERR_STALE_REGION && cw__request_refresh(request))
 				break;
 			cw__request_stop(request, CW_ERR_STALE_REGION);
 			break;
@@ -584,7 +494,7 @@ static unsigned serve(struct cw__request *request, uint64_t now, unsigned reserv
 static void requeue(struct cw__request *request)
 {
 	if (request->state == CW__REQUEST_DRAINING && !cw__list_empty(&request->again) && !request->failure)
-		enqueue(request);
+		cw__request_enqueue(request);
 }
 
 void cw__slices_post(struct cw__request *request, unsigned rail, struct cw__slice **slices, unsigned count)
@@ -640,113 +550,104 @@ void cw__segment_pump(struct cw_segment *segment)
 	}
 }
 
-void cw__host_rail_ready(struct cw_host *host, struct cw_peer *peer, unsigned rail)
-{
-	struct cw_segment *segment = (struct cw_segment *)peer;
-
-	(void)host;
-	for (unsigned part = 0; part < segment->engine->part_count; part++)
-		if (atomic_load_explicit(&segment->lanes[part].on, memory_order_relaxed) &&
-		    rail < segment->lanes[part].rail_count)
-			segment->lanes[part].rails[rail].full = 0;
-	make_busy(segment);
-}
-
-void cw__host_rail_state(struct cw_host *host, struct cw_peer *peer, unsigned rail, int status)
-{
-	struct cw_segment *segment = (struct cw_segment *)peer;
-
-	for (unsigned part = 0; part < segment->engine->part_count; part++) {
-		struct cw__lane *lane = &segment->lanes[part];
-
-		if (&segment->engine->parts[part].host.base != host->real || rail >= lane->rail_count || !lane->rails)
-			continue;
-		lane->rails[rail].status = status;
-		if (!status) {
-			lane->rails[rail].full = 0;
-			lane->rails[rail].failures = 0;
-			lane->rails[rail].paused_until = 0;
-		}
-	}
-	make_busy(segment);
-}
-
 /* ------------------------------------------------------------------------------- synchronous copies */
 
-static int copy_range(struct cw__request *request, uint64_t offset, uint64_t length)
+/* ERR_AGAIN: the slice counts as posted, and what becomes of the request is the loop's business. */
+static int copy_range(struct cw__request *request, struct cw__slice *slice, uint64_t offset, uint64_t length)
 {
 	struct cw_engine *engine = request->batch->engine;
 	struct cw_segment *segment = request->segment;
-	struct cw__slice slice;
 	int status;
 
-	cw__slice_fill(&slice, request, request->reach.rail_first, offset, length);
-	status = cw__slice_pin(&slice);
+	cw__slice_fill(slice, request, request->reach.rail_first, offset, length);
+	slice->base.flags |= CW_SLICE_STAYS;
+	status = cw__slice_pin(slice);
 	if (status)
 		return status;
+	slice->posted = CW__SLICE_COPYING;
+	request->inflight++;
+	cw__list_push_back(&request->flying, &slice->node);
 	status = engine->parts[request->part].ops->copy(engine->parts[request->part].state,
-							segment->lanes[request->part].state, &slice.base);
-	cw__slice_unpin(&slice);
+							segment->lanes[request->part].state, &slice->base);
+	if (status == CW_ERR_AGAIN)
+		return status;
+	cw__list_remove(&slice->node);
+	request->inflight--;
+	slice->posted = CW__SLICE_OURS;
+	cw__slice_unpin(slice);
 	if (!status)
 		request->done += length;
 	return status;
 }
 
-/* One chunk of a request by its transport's copy(). Any thread, but on the loop when another transport failed before.
- */
-static int copy_chunk(struct cw__request *request)
+/* One chunk of a request that nobody has begun yet, in the submitter's thread. */
+static int copy_first(struct cw__request *request, uint64_t length)
+{
+	uint64_t offset = request->next;
+	int status;
+
+	if (length > CW_CHUNK_MAX)
+		length = CW_CHUNK_MAX;
+	request->next += length; /* what is under way has been cut */
+	status = copy_range(request, &request->batch->slice, offset, length);
+	if (status && status != CW_ERR_AGAIN)
+		request->next = offset;
+	return status;
+}
+
+/* One chunk of a request on the loop, where slices may be left that another transport failed. */
+static int copy_chunk(struct cw__request *request, struct cw__slice *slice)
 {
 	struct cw__slice *again = NULL;
-	uint64_t length = request->length - request->next;
+	uint64_t length = request->length - request->next, offset = request->next;
 	int status;
 
 	if (!cw__list_empty(&request->again)) {
 		again = cw__container(request->again.next, struct cw__slice, node);
 		length = again->base.length;
+		offset = again->offset;
 	}
 	if (length > CW_CHUNK_MAX)
 		length = CW_CHUNK_MAX;
-	status = copy_range(request, again ? again->offset : request->next, length);
-	if (status)
+	status = copy_range(request, slice, offset, length);
+	if (status && status != CW_ERR_AGAIN)
 		return status;
 	if (!again) {
 		request->next += length;
-		return CW_OK;
+		return status;
 	}
 	again->offset += length;
 	again->base.length -= length;
 	if (!again->base.length)
 		cw__slice_give(request->segment->loop, again);
-	return CW_OK;
+	return status;
 }
 
-/* A copy is over when it returns, so it may be repeated at once; but only what is a matter of luck is worth it. */
-static int can_repeat(struct cw__request *request, int status)
+/* A piece of the first request in the list of copies; the others get their turn. 0 = there is no slice left for it. */
+static int copy_one(struct cw_segment *segment, struct cw__request *request)
 {
-	if (cw_status_scope(status) != CW_SCOPE_PATH || !cw_status_retryable(status) ||
-	    request->repeats >= request->batch->engine->retries || cw__now() >= request->batch->deadline)
+	struct cw__slice *slice = cw__slice_take(segment->loop);
+	int status;
+
+	if (!slice) {
+		segment->loop->starved = 1;
 		return 0;
-	request->repeats++;
-	cw__count(request->batch->engine, slices_retried, 1);
-	return 1;
-}
-
-static void copy_failed(struct cw__request *request, int status)
-{
-	if (status == CW_ERR_CANCELED) { /* cw__slice_pin(): our own region */
-		cw__request_stop(request, CW_ERR_STALE_REGION);
-		return;
 	}
-	if (is_stale(status) && refresh(request))
-		return;
-	if (!is_stale(status) && cw_status_scope(status) >= CW_SCOPE_PATH)
-		leave_transport(request);
-	if (status == CW_ERR_UNSUPPORTED && !is_strict(request))
-		skip_part(request, request->part);
-	if (!request->have_path)
-		enqueue(request);
-	else if (!can_repeat(request, status))
-		cw__request_stop(request, status);
+	cw__list_init(&slice->node);
+	status = copy_chunk(request, slice);
+	if (status != CW_ERR_AGAIN)
+		cw__slice_give(segment->loop, slice);
+	if (status && status != CW_ERR_AGAIN) {
+		cw__copy_failed(request, status);
+		return 1;
+	}
+	cw__list_remove(&request->node);
+	if (request->next < request->length || !cw__list_empty(&request->again))
+		cw__list_push_back(&segment->copies, &request->node);
+	else
+		request->state = CW__REQUEST_DRAINING;
+	end_if_quiet(request);
+	return 1;
 }
 
 int cw__segment_copy_some(struct cw_segment *segment)
@@ -759,18 +660,10 @@ int cw__segment_copy_some(struct cw_segment *segment)
 	if (cw__list_empty(&segment->copies) || node != segment->copies.next)
 		return !cw__list_empty(&segment->copies);
 	status = atomic_load_explicit(&request->batch->ending, memory_order_acquire);
-	if (status) {
+	if (status)
 		cw__request_stop(request, status);
-	} else {
-		status = copy_chunk(request);
-		if (status) {
-			copy_failed(request, status);
-		} else {
-			cw__list_remove(&request->node); /* the others get their turn */
-			cw__list_push_back(&segment->copies, &request->node);
-			end_if_quiet(request);
-		}
-	}
+	else if (!copy_one(segment, request))
+		return 0; /* busy again when slices come back */
 	return !cw__list_empty(&segment->copies);
 }
 
@@ -787,8 +680,11 @@ int cw__request_inline(struct cw__request *request, uint64_t *budget)
 		return 0;
 	while (request->next < request->length && *budget) {
 		uint64_t before = request->next;
+		int status = copy_first(request, request->length - before);
 
-		if (copy_chunk(request))
+		if (status == CW_ERR_AGAIN)
+			*budget = 0; /* the batch's slice is in use, and the request the loop's */
+		if (status)
 			return 0; /* the loop finds out what to do about it */
 		*budget = request->next - before > *budget ? 0 : *budget - (request->next - before);
 	}

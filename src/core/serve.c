@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The target's side: what peers may touch, what they are told about this engine, and what they send to its parts. */
-#include <core/core.h>
+#include <core/device.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -3,7 +3,7 @@
  * Slices: the loop's pool of them, which bytes of a request one stands for, and the pins that keep both of its ends as
  * they are. What becomes of a slice is in schedule.c.
  */
-#include <core/core.h>
+#include <core/device.h>
 #include <stdlib.h>
 
 #define SLAB 64u
@@ -35,7 +35,8 @@ struct cw__slice *cw__slice_take(struct cw_loop *loop)
 void cw__slice_give(struct cw_loop *loop, struct cw__slice *slice)
 {
 	cw__list_remove(&slice->node);
-	cw__list_push_front(&loop->free_slices, &slice->node);
+	if (!slice->embedded)
+		cw__list_push_front(&loop->free_slices, &slice->node);
 }
 
 static uint64_t index_at(const struct cw_vec *vec, uint64_t i)

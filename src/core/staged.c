@@ -4,7 +4,7 @@
  * their request stops. The buffers and the stagers are in staging.c. While a slice is with a stager it counts as in
  * flight: its request does not end before it has come back.
  */
-#include <core/core.h>
+#include <core/device.h>
 
 static struct cw__rail *rail_of(const struct cw__slice *slice)
 {

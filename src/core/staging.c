@@ -5,7 +5,7 @@
  * buffers, one for each device that is used so. A copy on a device may never end. Then its stager and its slice are
  * lost until it does, and nothing else: loops, other devices and the engine's close go on.
  */
-#include <core/core.h>
+#include <core/device.h>
 #include <errno.h>
 #include <stdlib.h>
 

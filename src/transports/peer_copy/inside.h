@@ -19,7 +19,7 @@
 #include <util/clock.h>
 #include <util/list.h>
 
-#define CW__PC_RAIL_SYNC 0u     /* by the calling thread */
+#define CW__PC_RAIL_SYNC 0u     /* small: blocking calls on a lane of their own, waited for at once */
 #define CW__PC_RAIL_BLOCKING 1u /* blocking calls on a lane's thread */
 #define CW__PC_RAIL_ASYNC 2u    /* streams and events */
 #define CW__PC_RAIL_LINKS 3u    /* and up: one for each link */
@@ -28,6 +28,7 @@
 #define CW__PC_SYNC_PIECES 16u                 /* more of them go to a lane */
 #define CW__PC_JOBS 16u                        /* slices posted at once on rails 1 and 2 */
 #define CW__PC_LINK_JOBS 4u                    /* and on each link */
+#define CW__PC_QUICK_JOBS 32u                  /* small ones of one peer, in as many threads */
 #define CW__PC_ENDS (CW__GPU_DEVICES_MAX + 1u) /* host memory is end 0, device n is end n + 1 */
 
 /* Where the bytes of a copy come from and go to; constant for a slice. */
@@ -36,6 +37,7 @@ struct cw__pc_way {
 	int mapped;   /* one side is memory of another process */
 	int writes;   /* into that side */
 	int link;     /* or -1 */
+	int quick;    /* small: not behind large ones */
 };
 
 /* One side of a slice: where `address` of its region is really touched is address + shift. */
@@ -50,7 +52,7 @@ struct cw__pc_side {
 /* A device, as this transport has met it. */
 struct cw__pc_device {
 	_Atomic int lost;            /* a fatal result: nothing is started there any more */
-	_Atomic unsigned stuck;      /* lanes given up in the middle of a copy that has not ended yet */
+	_Atomic unsigned stuck;      /* lanes in the middle of a copy that should have ended long ago */
 	_Atomic int heard;           /* a write into a mapping of its own memory was seen to arrive */
 	_Atomic uint64_t deaf_until; /* writes into mappings of its own memory were refused; another try then */
 };
@@ -85,8 +87,8 @@ struct cw__peer_copy {
 	struct cw__list zombies; /* closed ones whose task is still in its loop's inbox */
 	struct cw__list imports; /* cw__pc_import.node: all there are */
 	struct cw__list lanes;   /* cw__pc_lane.node */
-	_Atomic(struct cw__pc_lane *) table[CW__PC_ENDS][CW__PC_ENDS]; /* by from, to; without a link */
-	_Atomic(struct cw__pc_lane *) link_table[CW__PC_LINKS_MAX][2]; /* [1]: from the link's second device */
+	_Atomic(struct cw__pc_lane *) table[2][CW__PC_ENDS][CW__PC_ENDS]; /* by quick, from, to; without a link */
+	_Atomic(struct cw__pc_lane *) link_table[CW__PC_LINKS_MAX][2];    /* [1]: from the link's second device */
 	struct cw__pc_keeper *keeper;
 };
 
@@ -218,8 +220,18 @@ void cw__pc_keeper_watch(struct cw__peer_copy *pc, unsigned link);
 
 /* --------------------------------------------------------------------------------------------- peer.c */
 
+/* Who ends a quick job. */
+enum cw__pc_wait {
+	CW__PC_FREE = 0,
+	CW__PC_WAITED, /* for by the thread that posted it, which takes the result */
+	CW__PC_ENDING, /* the lane is about to say so */
+	CW__PC_ENDED,
+	CW__PC_ADRIFT /* it waits no more: as any other job */
+};
+
 /* A slice in a lane, or on its way back. */
 struct cw__pc_job {
+	_Atomic int wait;        /* of quick ones: enum cw__pc_wait */
 	struct cw__pc_job *next; /* of the free ones (loop), a lane's queue (its lock), or the finished ones (atomic) */
 	struct cw__pc_peer *peer;
 	struct cw_slice *slice;   /* NULL = given up; the lane's lock */
@@ -234,6 +246,10 @@ struct cw__pc_job {
 	enum cw_remote_state remote;
 	int pinned; /* grant counts */
 	struct cw_grant grant;
+	/* Of quick ones, from who posts them: */
+	struct cw_claim claim;
+	struct cw_piece pieces[CW__PC_SYNC_PIECES];
+	unsigned piece_count;
 };
 
 struct cw__pc_peer {
@@ -247,7 +263,8 @@ struct cw__pc_peer {
 	struct cw_timer leave_timer;
 	uint64_t leave_pause;
 	struct cw__pc_job *jobs, *free_jobs;       /* loop */
-	unsigned job_count, jobs_out;              /* loop */
+	struct cw__pc_job *quick_jobs;             /* CW__PC_QUICK_JOBS; any thread */
+	unsigned job_count;                        /* constant */
 	uint64_t full;                             /* rails on which post() took fewer; loop */
 	unsigned char told_down[CW__PC_LINKS_MAX]; /* what the core was told of links; loop */
 	_Atomic(struct cw__pc_job *) finished;
@@ -294,6 +311,8 @@ int cw__pc_lane_cancel(struct cw__pc_job *job);
 /* Takes the slice away from a job that does not end: nobody can say what its lane still touches. 0 = it is ending just
  * now, wait for it. On the loop. */
 int cw__pc_lane_abandon(struct cw__pc_job *job);
+/* Has the lane of this way been at one thing for longer than small copies take? Any thread. */
+int cw__pc_lane_is_slow(struct cw__peer_copy *pc, const struct cw__pc_way *way);
 /* Stops all lanes, waiting until `until`. Returns how many did not stop. No loop runs any more. */
 unsigned cw__pc_lanes_close(struct cw__peer_copy *pc, uint64_t until);
 
@@ -309,7 +328,7 @@ static inline int cw__pc_home(const struct cw__pc_way *way)
 int cw__pc_way_check(const struct cw__peer_copy *pc, const struct cw__pc_way *way, const char **why_out);
 
 /* Locks the devices of a way, in rising order; to be held only while calls are put on their way, and during blocking
- * ones. timeout: ns, ERR_BUSY when it is over; CW_FOREVER never fails. */
+ * ones. timeout: ns for each of them, ERR_BUSY when it is over. */
 int cw__pc_lock(uint32_t vendor, int to, int from, uint64_t timeout);
 void cw__pc_unlock(uint32_t vendor, int to, int from);
 /* Somebody has held one of these devices for long. */

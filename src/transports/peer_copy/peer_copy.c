@@ -75,6 +75,7 @@ void cw__peer_copy_close(void *transport)
 		pc->host->ops->log(pc->host, CW_LOG_ERROR,
 				   "%s: %u threads are left in calls of the runtime that do not end, with their memory",
 				   pc->kind.name, left);
+		pc->host->ops->keep(pc->host);
 		return;
 	}
 	cw__pc_imports_free(pc);
@@ -391,17 +392,27 @@ static int find_links(const struct cw__peer_copy *pc, const struct cw__pc_way *w
 	return 1;
 }
 
-static void choose_rails(const struct cw__peer_copy *pc, const struct cw__pc_way *way,
-			 const struct cw_reach_query *query, struct cw_reach *reach)
+/* Small, and neither its devices nor its lane are at something that takes long. */
+static int is_quick(struct cw__peer_copy *pc, const struct cw__pc_way *way, const struct cw_reach_query *query)
+{
+	struct cw__pc_way quick = *way;
+
+	quick.quick = 1;
+	return query->length && query->length <= CW_CHUNK_MAX &&
+	       (query->length - 1) / CW__PC_SYNC_PIECES < query->page &&
+	       !cw__pc_is_held(pc->gpu->vendor, way->to, way->from) && !cw__pc_lane_is_slow(pc, &quick);
+}
+
+static void choose_rails(struct cw__peer_copy *pc, const struct cw__pc_way *way, const struct cw_reach_query *query,
+			 struct cw_reach *reach)
 {
 	const struct cw__peer_copy_kind *kind = &pc->kind;
 	int across = way->to >= 0 && way->from >= 0 && way->to != way->from;
 
 	reach->rail_count = 1;
-	if (query->length && query->length <= CW_CHUNK_MAX && (query->length - 1) / CW__PC_SYNC_PIECES < query->page &&
-	    !cw__pc_is_held(pc->gpu->vendor, way->to, way->from)) {
+	if (is_quick(pc, way, query)) {
 		reach->rail_first = CW__PC_RAIL_SYNC;
-		reach->why = "one call of the runtime by the calling thread";
+		reach->why = "one call of the runtime, waited for at once";
 	} else if (across && kind->stripe && query->length > kind->stripe_from && find_links(pc, way, reach)) {
 		reach->why = "divided among the links between the two devices";
 	} else if (kind->async_threshold && query->length > kind->async_threshold) {
@@ -415,7 +426,7 @@ static void choose_rails(const struct cw__peer_copy *pc, const struct cw__pc_way
 
 int cw__peer_copy_reach(void *transport, void *opened, const struct cw_reach_query *query, struct cw_reach *reach_out)
 {
-	const struct cw__peer_copy *pc = transport;
+	struct cw__peer_copy *pc = transport;
 	const struct cw__pc_peer *peer = opened;
 	const struct cw__pc_region *local = query->attachment;
 	struct cw__pc_side remote;
