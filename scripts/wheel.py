@@ -176,7 +176,14 @@ def examine(wheel):
 
 
 def make():
+    """Under a lock: tests, checks and people may all want the wheels."""
     BUILD.mkdir(parents=True, exist_ok=True)
+    with open(BUILD / "lock", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        make_locked()
+
+
+def make_locked():
     python = tools_python()
     wheels = [
         build_causeway(python),

@@ -10,6 +10,8 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "older.h"
+
 #include <causeway/causeway.h>
 #include <semaphore.h>
 #include <sys/types.h>
