@@ -173,7 +173,7 @@ void cw__found_options(struct cw__found *found, struct cw__link_options *options
 			*at++ = 0;
 	}
 	options->named = found->described;
-	options->descriptor = found->described && !found->descriptor.native ? &found->descriptor : NULL;
+	options->descriptor = found->described ? &found->descriptor : NULL;
 }
 
 int cw__segment_connect(struct cw_segment *segment, uint64_t timeout)
