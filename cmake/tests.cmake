@@ -35,6 +35,8 @@ fake(unresolved tangrt.c libtangrt_shared.so FAKE_UNRESOLVED)
 fake(no_device tangrt.c libtangrt_shared.so FAKE_NO_DEVICE)
 fake(cuda_link_only cuda_link_only.c libcuda.so.1)
 fake(cuda_fabric cuda_fabric.c libcuda.so.1)
+fake(hiredis_1 hiredis.c libhiredis.so.1.1.0)
+fake(hiredis_unknown hiredis.c libhiredis.so.1.1.0 FAKE_UNKNOWN)
 
 file(GLOB support_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/tests/support/*.c")
 if(support_sources)
@@ -100,3 +102,7 @@ target_link_libraries(cwpeer PRIVATE causeway json_c Threads::Threads)
 # Does everything that a clean run does; `./do check quiet` sees that it prints nothing.
 add_executable(cwquiet "${PROJECT_SOURCE_DIR}/tests/process/quiet.c")
 target_link_libraries(cwquiet PRIVATE causeway)
+
+# One metadata store without an engine, driven by lines.
+add_executable(cwstore "${PROJECT_SOURCE_DIR}/tests/process/store_driver.c")
+target_link_libraries(cwstore PRIVATE causeway_static)

@@ -15,8 +15,9 @@ MADE = "<!-- Made by scripts/mooncake_docs.py from compat/mooncake/{}; edit that
 
 SETTINGS_TOP = """# Mooncake's variables, keys and protocols
 
-What an engine that was started through Mooncake's interfaces does with Mooncake's configuration: the Python drop-in (`mooncake.engine`), the C interfaces
-(`libtransfer_engine.so`) and `causeway config --mooncake`. The native interface and the package `causeway` read none of it, but for `MC_TANGRT_*`.
+What an engine that was started through Mooncake's interfaces does with Mooncake's configuration: the Python
+drop-in (`mooncake.engine`), the C interfaces (`libtransfer_engine.so`) and `causeway config --mooncake`. The
+native interface and the package `causeway` read none of it, but for `MC_TANGRT_*`.
 
 ```sh
 causeway config --mooncake                  # what the variables of this shell mean
@@ -26,33 +27,41 @@ causeway config --mooncake mooncake.json > causeway.json && causeway doctor --co
 
 The settings go to stdout as a file for `--config`, everything else to stderr. Rules:
 
-- A variable that is **mapped** becomes a setting of Causeway (`causeway config` lists them all). Files come first, then variables, then what the program says.
-- One that has **no effect**, or belongs to **Mooncake Store**, is named once in each process, with the reason; the engine starts.
-- A variable whose value cannot be read (`MC_RETRY_CNT=many`) is an error. A number outside of the range is named and ignored, as in Mooncake.
-- `MC_...` names that nobody knows are named once with the nearest known name, and so are `MOONCAKE_...` names that look like a slip.
+- A variable that is **mapped** becomes a setting of Causeway (`causeway config` lists them all). Files come
+  first, then variables, then what the program says.
+- One that has **no effect**, or belongs to **Mooncake Store**, is named once in each process, with the reason;
+  the engine starts.
+- A variable whose value cannot be read (`MC_RETRY_CNT=many`) is an error. A number outside of the range is
+  named and ignored, as in Mooncake.
+- `MC_...` names that nobody knows are named once with the nearest known name, and so are `MOONCAKE_...` names
+  that look like a slip.
 - In a file an unknown key, a wrong type, a number out of range and a key that stands twice are errors.
-- *switch*: any value but `0`, `false`, `off` and `no` is on. Mooncake takes these four for on too; they are named when they are seen.
+- *switch*: any value but `0`, `false`, `off` and `no` is on. Mooncake takes these four for on too; they are
+  named when they are seen.
 """
 
 KEYS_TOP = """## Keys of files
 
-`mooncake.json` (`MOONCAKE_CONFIG_PATH`) and TENT's `transfer-engine.json` (`MC_TENT_CONF`) are read by the same rules; nested objects and keys with slashes mean
-the same. Comments and trailing commas are not JSON. A switch of a part that is not built is spoken of only when it is `true`.
+`mooncake.json` (`MOONCAKE_CONFIG_PATH`) and TENT's `transfer-engine.json` (`MC_TENT_CONF`) are read by the same
+rules; nested objects and keys with slashes mean the same. Comments and trailing commas are not JSON. A switch
+of a part that is not built is spoken of only when it is `true`.
 """
 
 PROTOCOLS_TOP = """## Protocols
 
-`protocol` of `initialize()`, `installTransport()`, `MOONCAKE_PROTOCOL`. A name never takes transports away: the engine goes on choosing for each pair of
-memories. `MC_FORCE_TCP=1` leaves TCP alone.
+`protocol` of `initialize()`, `installTransport()`, `MOONCAKE_PROTOCOL`. A name never takes transports away: the
+engine goes on choosing for each pair of memories. `MC_FORCE_TCP=1` leaves TCP alone.
 """
 
 CODES_TOP = """# Error codes
 
-The same failure in each interface. Mooncake has two families of numbers: negative `ERR_...` from registering and opening (and from every call of Python), positive
-ones from submitting, asking for a status and freeing a batch. A number says little: the line with the cause goes to the log, and in the native interface to
+The same failure in each interface. Mooncake has two families of numbers: negative `ERR_...` from registering
+and opening (and from every call of Python), positive ones from submitting, asking for a status and freeing a
+batch. A number says little: the line with the cause goes to the log, and in the native interface to
 `cw_last_error()`, `struct cw_batch_result` and the exception's text.
 
-`causeway-status(7)` says of each status what it concerns (request, path, peer, engine) and whether a retry can help.
+`causeway-status(7)` says of each status what it concerns (request, path, peer, engine) and whether a retry can
+help.
 """
 
 CODES_END = """
@@ -66,9 +75,11 @@ CODES_END = """
 | deadline passed | `CW_BATCH_TIMED_OUT` | `STATUS_FAILED` 6 | `STATUS_TIMEOUT` 5 | `causeway.TimedOut` | negative; -1 |
 | not yet | – | `STATUS_WAITING` 0 | `STATUS_WAITING` 0 | – | 0 of `transfer_check_status` |
 
-The classic interface says FAILED for every unsuccessful end, because programs written for it take CANCELED, TIMEOUT and INVALID for success.
+The classic interface says FAILED for every unsuccessful end, because programs written for it take CANCELED,
+TIMEOUT and INVALID for success.
 
-A batch that is freed before its end gives `BatchBusy` 4. An id that was never given, or was freed, gives `InvalidArgument` 1.
+A batch that is freed before its end gives `BatchBusy` 4. An id that was never given, or was freed, gives
+`InvalidArgument` 1.
 """
 
 
@@ -204,23 +215,23 @@ def settings_page():
     return text + table(["protocol", "transports, best first", "used instead"], lines)
 
 
-def exception(status):
-    """The class of a status: ERR_NOT_FOUND is NotFound, unless the package names it otherwise."""
-    path = ROOT / "python/causeway/_errors.py"
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    status = status.removeprefix("ERR_")
-    named = re.search(rf"^\s*\w*\.?{status}: (\w+),$", text, flags=re.M)
-    return named.group(1) if named else "".join(word.capitalize() for word in status.split("_"))
+def exceptions():
+    """The package's class of each status, by number."""
+    text = (ROOT / "python/causeway/_errors.py").read_text(encoding="utf-8")
+    return dict(re.findall(r"^    (-\d+): (\w+),$", text, flags=re.M))
 
 
 def codes_page():
     lines = []
+    classes = exceptions()
     statuses = (ROOT / "src/core/status.def").read_text(encoding="utf-8")
-    texts = dict(re.findall(r'^CW_STATUS\((\w+), -?\d+, \w+, \d, "(.*)"\)$', statuses, flags=re.M))
+    known = re.findall(r'^CW_STATUS\((\w+), (-?\d+), \w+, \d, "(.*)"\)$', statuses, flags=re.M)
+    texts = {name: (number, text) for name, number, text in known}
     for _, (status, error, error_name, code, code_name, tent, tent_name) in rows("codes.def"):
-        python = f"`{exception(status)}`" if status != "OK" else "–"
+        number, text = texts[status]
+        python = f"`{classes[number]}`" if number in classes else "–"
         numbers = [f"{error} {error_name}", f"{code} {code_name}", f"{tent} {tent_name}"]
-        lines.append([f"`CW_{status}`", texts[status], *numbers, python])
+        lines.append([f"`CW_{status}` {number}", text, *numbers, python])
     columns = ["status", "means", "`ERR_`", "Status", "inside TENT", "`causeway.`"]
     return MADE.format("codes.def") + CODES_TOP + "\n" + table(columns, lines) + CODES_END
 

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from causeway._engine import Engine
     from causeway._records import BatchResult, Notification
 
-_CLOSED = -21
-
-
 class Bridge:
     """Between one engine and one event loop."""
 
@@ -73,7 +70,7 @@ class Bridge:
         try:
             while True:
                 if self._engine is None:
-                    raise Closed(_CLOSED, "this engine is closed")
+                    raise Closed("this engine is closed")
                 # When there is none, this arms the queue for whoever listens.
                 notification = self._engine._take_notification()
                 if notification is not None:
@@ -201,7 +198,7 @@ async def _wait(batch: Batch) -> BatchResult:
                 pass
             raise
     if not batch.done:
-        raise Closed(_CLOSED, "the engine of this batch is closed")
+        raise Closed("the engine of this batch is closed")
     return batch._check()
 
 

@@ -53,9 +53,7 @@ struct cw__slice;
 /* Host memory where bytes of a device are for a moment while a peer touches them. Belongs to one thread, or to a loop.
  */
 struct cw__arena {
-	unsigned char *memory; /* NULL before it is first needed */
-	size_t used;
-	unsigned grants; /* that lie in it now */
+	struct cw__arena_block *block; /* NULL before it is first needed */
 };
 
 /* Where a share of the peers is handled. Everything is guarded by lock unless it says otherwise. */

@@ -152,6 +152,7 @@ static void fill_peer(struct cw_segment *segment, const struct cw__link_info *in
 		peer->pid = peer->same_host ? info->welcome->pid : 0;
 		peer->same_process = peer->same_host && (uint32_t)getpid() == info->welcome->pid;
 	} else {
+		snprintf(peer->classic_host, sizeof(peer->classic_host), "%s", info->descriptor->tcp_data_host);
 		peer->classic_port = info->descriptor->tcp_data_port;
 		peer->classic_version = info->descriptor->tcp_proto_version;
 	}

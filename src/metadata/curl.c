@@ -197,7 +197,7 @@ static int add_header(struct cw__curl_handle *handle, const char *line)
 /* Whole milliseconds, at least one: 0 would mean "for ever". */
 static long milliseconds(uint64_t timeout)
 {
-	uint64_t count = timeout / CW__MS;
+	uint64_t count = timeout / CW__MS + (timeout % CW__MS != 0);
 
 	return count == 0 ? 1 : count > 3600000 ? 3600000 : (long)count;
 }

@@ -247,9 +247,11 @@ SEEDS = {
     # What follows the first brace.
     "setup_file": [
         b'"local_hostname":"localhost","metadata_server":"localhost:8080","protocol":"tcp","device_name":"",'
-        b'"master_server_address":"localhost:8081"}',
-        b'"local_hostname":"node1:80:npu_0","metadata_server":"etcd://a:2379;b","global_segment_size":"3GB","protocol":"rdma"}',
-        b'"metadata_type":"redis","metadata_servers":["a:1","b:2"],"local_segment_name":"[::1]:5","rpc_server_port":17000}',
+        + b'"master_server_address":"localhost:8081"}',
+        b'"local_hostname":"node1:80:npu_0","metadata_server":"etcd://a:2379;b","global_segment_size":"3GB",'
+        + b'"protocol":"rdma"}',
+        b'"metadata_type":"redis","metadata_servers":["a:1","b:2"],"local_segment_name":"[::1]:5",'
+        + b'"rpc_server_port":17000}',
         b'"transports":{"tcp":{"enable":true},"shm/enable":false,"rdma":{"endpoint":{"max_sge":4}}}}',
         b'"transports/tcp/enable":true,"transports":{"tcp":{"enable":true}}}',
         b'"qos":{"a":[1,{}]},"policy":[],"log_level":"loud"}',

@@ -11,6 +11,8 @@ import causeway
 
 from ._report import once
 
+TRUST_SECONDS = 0.1  # no peer is gone and back in that time
+
 # Mooncake's names for transports, as hints of a call, and what carries the same bytes here.
 HINTS = {
     "": None,
@@ -48,6 +50,7 @@ class Peers:
         self._engine = engine
         self._timeout = timeout
         self._segments: Dict[Tuple[str, str], causeway.Segment] = {}
+        self._worked_at: Dict[Tuple[str, str], float] = {}
         self._openings: Dict[Tuple[str, str], _Opening] = {}
 
     def get(self, name: str, hint: str = "") -> causeway.Segment:
@@ -55,6 +58,8 @@ class Peers:
         name now. Raises causeway.Error when nobody answers within the time that opening may take."""
         segment = self._segments.get((name, hint))
         if segment is not None:
+            if time.monotonic() - self._worked_at.get((name, hint), 0.0) < TRUST_SECONDS:
+                return segment
             state = segment.info().state
             if state in (causeway.PeerState.UP, causeway.PeerState.SUSPECT):
                 return segment
@@ -67,6 +72,10 @@ class Peers:
             self._drop(name, hint, segment)
         return self._open(name, hint)
 
+    def worked(self, name: str, hint: str = "") -> None:
+        """A transfer just completed: no need to look at the peer before the next one."""
+        self._worked_at[(name, hint)] = time.monotonic()
+
     def probe(self, name: str) -> None:
         """Raises causeway.Error unless the peer, or the one that has its name now, gives a sign of life."""
         segment = self.get(name)
@@ -77,6 +86,7 @@ class Peers:
             self.get(name).probe(self._timeout)
 
     def _drop(self, name: str, hint: str, segment: causeway.Segment) -> None:
+        self._worked_at.pop((name, hint), None)
         if self._segments.get((name, hint)) is segment:
             self._segments.pop((name, hint), None)
 

@@ -13,6 +13,7 @@ most every ten seconds. All calls may be made from any thread, and let others ru
 from __future__ import annotations
 
 import collections
+import contextlib
 import ctypes
 import enum
 import functools
@@ -118,8 +119,7 @@ FAILURES = (causeway.Error, NotInitialized, ValueError, OverflowError)
 
 def _code(error: BaseException) -> int:
     """The negative number of Mooncake for a failure."""
-    status = error.status if isinstance(error, causeway.Error) else causeway.Status.INVALID
-    return _causeway.mooncake_code(int(status)) or -1
+    return _causeway.mooncake_code(error.status) if isinstance(error, causeway.Error) else -1
 
 
 def _answers(failure: Any) -> Callable[[Call], Call]:
@@ -139,6 +139,10 @@ def _answers(failure: Any) -> Callable[[Call], Call]:
         return cast(Call, call)
 
     return decorate
+
+
+def _not_registered(address: Any) -> causeway.NotRegistered:
+    return causeway.NotRegistered(f"{address} is not the start of registered memory")
 
 
 def _first_text(arguments: Sequence[Any]) -> Optional[str]:
@@ -182,7 +186,8 @@ class TransferEngine:
     def __del__(self) -> None:
         engine = self.__dict__.get("_engine")
         if engine is not None:
-            engine.close()
+            with contextlib.suppress(causeway.Error, BufferError):  # the end of a process asks nobody
+                engine.close()
 
     # ---------------------------------------------------------------------------------------- the engine
 
@@ -202,7 +207,7 @@ class TransferEngine:
         protocol: one that is not built is named once in a warning, with what is used instead. The transport is chosen for
         each pair of memories; MC_FORCE_TCP=1 leaves TCP only. device_name: RDMA devices, of which there is no use yet.
         """
-        return self.initialize_ext(local_hostname or hostname, metadata_server, protocol, device_name, "")
+        return self.initialize_ext(local_hostname, metadata_server, protocol, device_name, "", hostname=hostname)
 
     @_answers(_code)
     def initialize_ext(
@@ -216,7 +221,7 @@ class TransferEngine:
         hostname: Optional[str] = None,
     ) -> int:
         """As initialize(); metadata_type ("etcd", "http", "redis", "p2p") names the kind of a server without "kind://"."""
-        name = local_hostname or hostname
+        name = hostname if local_hostname is None else local_hostname
         for value in (name, metadata_server, protocol or "", device_name or "", metadata_type or ""):
             if not isinstance(value, str):
                 raise TypeError(f"initialize() takes texts, not {type(value).__name__}")
@@ -331,7 +336,7 @@ class TransferEngine:
         with self._lock:
             regions = self._regions.get(address)
             if not regions:
-                raise causeway.NotRegistered(f"{address:#x} is not the start of registered memory")
+                raise _not_registered(address)
             region = regions.pop()
             if not regions:
                 del self._regions[address]
@@ -442,13 +447,14 @@ class TransferEngine:
             raise TypeError(f"opcode is a TransferOpcode, not {type(opcode).__name__}")
         if opcode not in (TransferOpcode.Read, TransferOpcode.Write):
             raise ValueError(f"opcode {opcode}: there are Read and Write")
-        if notify is not None:
-            if not isinstance(notify, TransferNotify):
-                raise TypeError(f"notify is a TransferNotify, not {type(notify).__name__}")
-            options["notify"] = (_text(notify.name, "name").decode("utf-8", "replace"), _text(notify.msg, "msg"))
+        if notify is not None and not isinstance(notify, TransferNotify):
+            raise TypeError(f"notify is a TransferNotify, not {type(notify).__name__}")
         if self._timeout is not None:
             options["deadline"] = self._timeout + _total(length) / BYTES_PER_SECOND
         segment = cast(Peers, self._peers).get(target, hint)
+        if notify is not None:
+            name = _text(notify.name, "name").decode("utf-8", "replace")
+            options["notify"] = causeway.Notify(name, _text(notify.msg, "msg"), segment)
         move = engine.write if opcode == TransferOpcode.Write else engine.read
         return move(segment, local, remote, length, **options)
 
@@ -466,10 +472,12 @@ class TransferEngine:
         batch.release()
         return result
 
-    @classmethod
-    def _wait(cls, call: str, target: str, batch: causeway.Batch) -> int:
-        result = cls._finish(batch)
+    def _wait(self, call: str, target: str, batch: causeway.Batch, hint: Optional[str] = None) -> int:
+        """hint: that of the call, when target is a peer's name."""
+        result = self._finish(batch)
         if result.state == causeway.BatchState.COMPLETED:
+            if hint is not None:
+                cast(Peers, self._peers).worked(target, hint)
             return 0
         failed((call, result.status, target), f"{call} to {target}: {result.text}")
         return -1
@@ -480,7 +488,7 @@ class TransferEngine:
     ) -> int:
         """Writes local memory to the peer and waits until the peer would see it. 0 / -1."""
         batch = self._submit(Write, target_hostname, buffer, peer_buffer_address, length, transport_hint)
-        return self._wait("transfer_sync_write", target_hostname, batch)
+        return self._wait("transfer_sync_write", target_hostname, batch, transport_hint)
 
     @_answers(-1)
     def transfer_sync_read(
@@ -488,7 +496,7 @@ class TransferEngine:
     ) -> int:
         """Reads memory of the peer into local memory and waits for it. 0 / -1."""
         batch = self._submit(Read, target_hostname, buffer, peer_buffer_address, length, transport_hint)
-        return self._wait("transfer_sync_read", target_hostname, batch)
+        return self._wait("transfer_sync_read", target_hostname, batch, transport_hint)
 
     @_answers(-1)
     def transfer_sync(
@@ -503,7 +511,7 @@ class TransferEngine:
     ) -> int:
         """transfer_sync_read() or transfer_sync_write(); notify is sent to the peer after the data. 0 / -1."""
         batch = self._submit(opcode, target_hostname, buffer, peer_buffer_address, length, transport_hint, notify)
-        return self._wait("transfer_sync", target_hostname, batch)
+        return self._wait("transfer_sync", target_hostname, batch, transport_hint)
 
     @_answers(-1)
     def batch_transfer_sync_write(
@@ -518,7 +526,7 @@ class TransferEngine:
         if self._is_empty(buffers, peer_buffer_addresses, lengths):
             return 0
         batch = self._submit(Write, target_hostname, buffers, peer_buffer_addresses, lengths, transport_hint)
-        return self._wait("batch_transfer_sync_write", target_hostname, batch)
+        return self._wait("batch_transfer_sync_write", target_hostname, batch, transport_hint)
 
     @_answers(-1)
     def batch_transfer_sync_read(
@@ -533,7 +541,7 @@ class TransferEngine:
         if self._is_empty(buffers, peer_buffer_addresses, lengths):
             return 0
         batch = self._submit(Read, target_hostname, buffers, peer_buffer_addresses, lengths, transport_hint)
-        return self._wait("batch_transfer_sync_read", target_hostname, batch)
+        return self._wait("batch_transfer_sync_read", target_hostname, batch, transport_hint)
 
     @_answers(-1)
     def batch_transfer_sync(
@@ -552,7 +560,7 @@ class TransferEngine:
         batch = self._submit(
             opcode, target_hostname, buffers, peer_buffer_addresses, lengths, transport_hint, notify
         )
-        return self._wait("batch_transfer_sync", target_hostname, batch)
+        return self._wait("batch_transfer_sync", target_hostname, batch, transport_hint)
 
     def _keep(self, batch: causeway.Batch) -> int:
         number = next(self._ids)

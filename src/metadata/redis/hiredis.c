@@ -42,9 +42,10 @@ struct library {
 	void (*reply_free)(void *reply);
 };
 
-static const char *const sonames[] = { "libhiredis.so.1.1.0", "libhiredis.so.1.2.0", "libhiredis.so.1.3.0",
-				       "libhiredis.so.1.0.0", "libhiredis.so.1",     "libhiredis.so.0.14",
-				       "libhiredis.so.0.13",  "libhiredis.so",       NULL };
+static const char *const sonames[] = { "libhiredis.so.1.1.0", "libhiredis.so.1.2.0",
+				       "libhiredis.so.1.3.0", "libhiredis.so.1.0.0",
+				       "libhiredis.so.1",     "libhiredis.so.0.14",
+				       "libhiredis.so.0.13",  NULL };
 static const struct cw__library_symbol symbols[] = {
 	{ "redisFormatCommandArgv", offsetof(struct library, format) },
 	{ "redisFreeCommand", offsetof(struct library, free_request) },

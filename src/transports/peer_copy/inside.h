@@ -47,7 +47,9 @@ struct cw__pc_side {
 	uint64_t shift;
 };
 
-#define CW__PC_NOT_ARRIVED (-601) /* beside vendors' results: of a copy that succeeded and did nothing */
+/* Beside vendors' results: */
+#define CW__PC_NOT_ARRIVED (-601) /* of a copy that succeeded and did nothing */
+#define CW__PC_TOO_SHORT (-603)   /* what a handle opened is less than its owner said */
 
 /* A device, as this transport has met it. */
 struct cw__pc_device {
@@ -70,10 +72,11 @@ struct cw__peer_copy {
 	const struct cw__gpu *gpu; /* kind.gpu */
 	unsigned link_count;       /* those that are rails */
 	uint64_t grace;            /* ns: how long closing waits for copies */
+	uint64_t timeout;          /* ns: how long registering waits for a call of the runtime */
 	uint64_t start;            /* of this process, see cw__pc_message */
 	struct cw_loop *loop;      /* where holders are watched */
 	struct cw__list opened;    /* process-wide list of open transports, see grant.c */
-	_Atomic uint64_t numbers;  /* for ATTACH */
+	_Atomic unsigned orphans;  /* imports whose owner is to hear DETACH when it can be reached again */
 	_Atomic unsigned leaked;   /* lanes given up for good */
 	struct cw__pc_device devices[CW__GPU_DEVICES_MAX];
 	struct cw__pc_link links[CW__PC_LINKS_MAX];
@@ -89,7 +92,7 @@ struct cw__peer_copy {
 	struct cw__list lanes;   /* cw__pc_lane.node */
 	_Atomic(struct cw__pc_lane *) table[2][CW__PC_ENDS][CW__PC_ENDS]; /* by quick, from, to; without a link */
 	_Atomic(struct cw__pc_lane *) link_table[CW__PC_LINKS_MAX][2];    /* [1]: from the link's second device */
-	struct cw__pc_keeper *keeper;
+	struct cw__pc_keeper *keepers;                                    /* one for each device, then one for links */
 };
 
 static inline int cw__pc_is_end(const struct cw__peer_copy *pc, int device)
@@ -163,6 +166,7 @@ uint64_t cw__pc_mapping_base(const struct cw__pc_mapping *mapping);
 enum cw__pc_import_state {
 	CW__PC_ASKING,  /* ATTACH was sent */
 	CW__PC_OPENING, /* at the keeper's */
+	CW__PC_LATE,    /* still there, but nobody waits for it any more: it is closed as soon as it is open */
 	CW__PC_READY,
 	CW__PC_CLOSING, /* at the keeper's */
 	CW__PC_LEAVING  /* nothing of it is used here; the owner is to hear of it by DETACH */
@@ -178,14 +182,17 @@ struct cw__pc_import {
 	struct cw_import *token;  /* until import_done() */
 	enum cw__pc_import_state state;
 	uint64_t number, region, key, address, length;
+	unsigned char instance[CW__PC_INSTANCE_BYTES]; /* of the owner */
 	struct cw__pc_side side;
 	struct cw__pc_envelope envelope;
 	struct cw__pc_mapping *mapping; /* NULL = the owner's addresses, in its own process */
+	struct cw_timer timer;          /* OPENING: until when */
 	int asked;                      /* answers that will come: 0, 1 or 2 */
 	int taken_back;                 /* the core was told to stop using it */
-	int orphan;                     /* LEAVING, but its peer was closed before it could be told; lock */
-	int over;                       /* freed when neither asked nor keeper_task is under way */
-	struct cw__list keeper_node;    /* keeper's lock, as the next three */
+	int left;                       /* its peer was closed, and nobody knows whether the owner has heard DETACH */
+	int orphan;                  /* that, and nothing is under way: the next opening of its peer takes it; lock */
+	int over;                    /* freed when neither asked nor keeper_task is under way */
+	struct cw__list keeper_node; /* keeper's lock, as the next three */
 	int keeper_busy, keeper_told, keeper_result;
 	int task_posted; /* the keeper has it, or its word is on its way to the loop; loop */
 	struct cw_task task;
@@ -204,10 +211,10 @@ void cw__pc_imports_free(struct cw__peer_copy *pc);
 
 /* ------------------------------------------------------------------------------------------- keeper.c */
 
-/* A thread for what may take long and belongs to no lane: opening and closing mappings, asking after links. */
-int cw__pc_keeper_open(struct cw__peer_copy *pc);
-/* 0 = it is stuck in a call and was left behind. */
-int cw__pc_keeper_close(struct cw__peer_copy *pc);
+/* Threads for what may take long and belongs to no lane: opening and closing mappings, asking after links. */
+int cw__pc_keepers_open(struct cw__peer_copy *pc);
+/* Returns how many are stuck in calls and were left behind. */
+unsigned cw__pc_keepers_close(struct cw__peer_copy *pc);
 /* On the loop. Closes the import's mapping when it has one, else opens it; the import's task runs there when it is
  * done, with a vendor's keeper_result. ERR_NO_MEMORY: no thread. */
 int cw__pc_keeper_give(struct cw__pc_import *import);
@@ -240,9 +247,10 @@ struct cw__pc_job {
 	uint64_t local_shift, remote_shift;
 	int async;
 	_Atomic int canceled;
-	int ending;      /* the lane has done with it; the lane's lock */
-	uint64_t offset; /* of the slice: up to here it was copied or put on its way; the lane's thread */
-	int status;      /* the lane's thread, then the loop */
+	int ending;        /* the lane has done with it; the lane's lock */
+	uint64_t expected; /* how long it will take from its posting on; 0 = nobody knows; loop */
+	uint64_t offset;   /* of the slice: up to here it was copied or put on its way; the lane's thread */
+	int status;        /* the lane's thread, then the loop */
 	enum cw_remote_state remote;
 	int pinned; /* grant counts */
 	struct cw_grant grant;
@@ -270,8 +278,9 @@ struct cw__pc_peer {
 	_Atomic(struct cw__pc_job *) finished;
 	_Atomic unsigned reporters; /* lanes that are just handing over a job */
 	_Atomic int posted;
-	_Atomic int notifier;    /* processor of the lane that gave the notice */
-	_Atomic uint64_t notice; /* a job is about to end: the loop may wait for it until then; 0 = none */
+	struct cw_timer end_timer;  /* a little before a job is expected to end, its loop is awake to see it; loop */
+	struct cw__pc_lane *ending; /* the lane of that job; NULL = the timer is not set; loop */
+	uint64_t end_until;
 	struct cw_task task;
 	int closed;         /* loop */
 	unsigned abandoned; /* jobs that lanes have not given back; loop */
@@ -306,6 +315,8 @@ void cw__pc_peer_wake(struct cw__pc_peer *peer);
 
 /* Queues a job. On the loop; never blocks for long. ERR_NO_MEMORY: no thread. */
 int cw__pc_lane_post(struct cw__peer_copy *pc, struct cw__pc_job *job);
+/* The processor on which the lane works. Any thread. */
+int cw__pc_lane_processor(const struct cw__pc_lane *lane);
 /* Ends a job soon. 1 = it had not begun, and is the caller's again. On the loop. */
 int cw__pc_lane_cancel(struct cw__pc_job *job);
 /* Takes the slice away from a job that does not end: nobody can say what its lane still touches. 0 = it is ending just
@@ -317,6 +328,16 @@ int cw__pc_lane_is_slow(struct cw__peer_copy *pc, const struct cw__pc_way *way);
 unsigned cw__pc_lanes_close(struct cw__peer_copy *pc, uint64_t until);
 
 /* ------------------------------------------------------------------------------------------- device.c */
+
+/* Between two looks at what another thread is about to change. */
+static inline void cw__pc_relax(void)
+{
+#if defined(__x86_64__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("yield");
+#endif
+}
 
 /* The device whose context a copy needs: the source's, unless that is host memory. */
 static inline int cw__pc_home(const struct cw__pc_way *way)
