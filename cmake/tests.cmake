@@ -96,3 +96,21 @@ target_link_libraries(cwpeer PRIVATE causeway json_c Threads::Threads)
 # Does everything that a clean run does; `./do check quiet` sees that it prints nothing.
 add_executable(cwquiet "${PROJECT_SOURCE_DIR}/tests/process/quiet.c")
 target_link_libraries(cwquiet PRIVATE causeway)
+
+# tests/compat/<name>_test.c sees of libtransfer_engine.so what programs for Mooncake see. Such programs are cwexchange, cwexchange_declared
+# (the same source with declarations of its own, the project's headers out of sight) and cwtensorrt.
+file(GLOB compat_tests CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/tests/compat/*_test.c")
+foreach(source ${compat_tests})
+	cmake_path(GET source STEM name)
+	add_executable(compat_${name} ${source})
+	set_target_properties(compat_${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/tests")
+	target_link_libraries(compat_${name} PRIVATE transfer_engine ${CMOCKA_LIBRARY} Threads::Threads)
+	add_test(NAME compat_${name} COMMAND compat_${name})
+	set_tests_properties(compat_${name} PROPERTIES TIMEOUT ${unit_timeout})
+endforeach()
+add_executable(cwexchange "${PROJECT_SOURCE_DIR}/tests/compat/exchange.c")
+target_link_libraries(cwexchange PRIVATE transfer_engine)
+add_executable(cwexchange_declared "${PROJECT_SOURCE_DIR}/tests/compat/exchange.c")
+target_compile_definitions(cwexchange_declared PRIVATE DECLARED)
+target_link_libraries(cwexchange_declared PRIVATE "$<TARGET_FILE:transfer_engine>")
+add_dependencies(cwexchange_declared transfer_engine)

@@ -38,6 +38,7 @@ struct face_segment {
 	uint64_t number; /* LOCAL_SEGMENT is 0 */
 	char name[FACE_NAME_MAX];
 	unsigned opens;          /* face->lock */
+	uint64_t looked_at;      /* face->lock; at the peer's state */
 	struct face_link *links; /* face->lock */
 	struct face_segment *next;
 };
