@@ -29,13 +29,12 @@ static int take_prefix(struct setup *setup, const struct row *row, const struct 
 /* A name nobody knows is probably a slip of the pen; MOONCAKE_ ones, which frameworks invent, only when it is near. */
 static void name_strangers(const struct notices *notices)
 {
+	struct nearest nearest;
 	char name[128];
-	size_t distance;
 
 	for (char **at = environ; at && *at; at++) {
 		size_t end = strcspn(*at, "=");
 		int ours = !strncmp(*at, "MC_", 3);
-		const char *nearest;
 
 		if ((!ours && strncmp(*at, "MOONCAKE_", 9)) || end >= sizeof(name) || !(*at)[end])
 			continue;
@@ -43,11 +42,11 @@ static void name_strangers(const struct notices *notices)
 		name[end] = '\0';
 		if (setup__row(setup__variables, setup__variable_count, name))
 			continue;
-		nearest = setup__nearest(setup__variables, setup__variable_count, name, &distance);
-		if ((ours || distance <= 2) && setup__first(notices, name))
+		setup__nearest(setup__variables, setup__variable_count, name, &nearest);
+		if ((ours || nearest.distance <= 2) && setup__first(notices, name))
 			setup__notice(notices,
 				      "%s is no variable that Mooncake's engine has, it is ignored; did you mean %s?",
-				      name, nearest);
+				      name, nearest.name);
 	}
 }
 

@@ -56,10 +56,11 @@ static int is_parent(const char *path)
 
 static int refuse_unknown(struct setup *setup, const char *label, const char *path)
 {
-	size_t distance;
+	struct nearest nearest;
 
+	setup__nearest(setup__keys, setup__key_count, path, &nearest);
 	return setup__fail(setup, "%.200s%sunknown key '%s'; did you mean '%s'?", label, label[0] ? ": " : "", path,
-			   setup__nearest(setup__keys, setup__key_count, path, &distance));
+			   nearest.name);
 }
 
 /* ------------------------------------------------------------------------------------------- values */

@@ -139,6 +139,14 @@ static int is_p2p(const char *text)
 	return !strcasecmp(text, "P2PHANDSHAKE") || !strcasecmp(text, "p2p");
 }
 
+/* A connection string for a line: what stands before an '@' may be a password. */
+static const char *shown(const char *text)
+{
+	const char *at = strrchr(text, '@');
+
+	return at ? at + 1 : text;
+}
+
 /* The url of a connection string; etcd is what a text without a scheme means. */
 static int store_url(struct setup *setup, const char *text, char *url, size_t size)
 {
@@ -152,7 +160,8 @@ static int store_url(struct setup *setup, const char *text, char *url, size_t si
 	}
 	for (const char *c = text; *c; c++)
 		if (!isgraph((unsigned char)*c) || *c == '"' || *c == '\\')
-			return setup__fail(setup, "the metadata server '%.100s' has a character that no url has", text);
+			return setup__fail(setup, "the metadata server '%.100s' has a character that no url has",
+					   shown(text));
 	for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++) {
 		size_t scheme_length = rest ? (size_t)(rest - text) : strlen(scheme);
 
@@ -163,12 +172,13 @@ static int store_url(struct setup *setup, const char *text, char *url, size_t si
 		return setup__fail(setup,
 				   "the metadata server '%.100s' has no scheme that is known: P2PHANDSHAKE, etcd://, "
 				   "http://, https:// and redis:// are",
-				   rest ? text : scheme);
+				   rest ? shown(text) : scheme);
 	if (!(rest ? rest[3] : text[0]))
-		return setup__fail(setup, "the metadata server '%.100s' names no host", text);
+		return setup__fail(setup, "the metadata server '%.100s' names no host", shown(text));
 	length = rest ? snprintf(url, size, "%s", text) : snprintf(url, size, "%s://%s", scheme, text);
 	if (length < 0 || (size_t)length >= size)
-		return setup__fail(setup, "the metadata server '%.60s...' is longer than %zu bytes", text, size - 1);
+		return setup__fail(setup, "the metadata server '%.60s...' is longer than %zu bytes", shown(text),
+				   size - 1);
 	for (char *c = url; !strncmp(url, "etcd:", 5) && *c; c++)
 		if (*c == ';')
 			*c = ',';

@@ -45,8 +45,14 @@ int setup__conclude(struct setup *setup, const struct notices *notices);
 /* setup_file() inside of setup_environment(). */
 int setup__load(struct setup *setup, const char *path_or_text, const char *label, const struct notices *notices);
 
-/* The row of a name, or NULL; the nearest name, never NULL. */
+/* The row of a name, or NULL. */
 const struct row *setup__row(const struct row *rows, size_t count, const char *name);
-const char *setup__nearest(const struct row *rows, size_t count, const char *name, size_t *distance_out);
+
+/* What somebody probably meant: a row, or the first parts of one when the name has as few parts. */
+struct nearest {
+	char name[96];
+	size_t distance;
+};
+void setup__nearest(const struct row *rows, size_t count, const char *name, struct nearest *nearest_out);
 
 #endif

@@ -275,24 +275,30 @@ static int take_device_name(struct setup *setup, const char *label, const struct
 {
 	const char *text = strcasecmp(value->text, "auto-discovery") ? value->text : "";
 
-	if (*text && setup__first(notices, "device_name"))
+	if (*text && setup__first(notices, label))
 		setup__notice(notices, "%s has no effect: network devices are chosen for RDMA, which is not built yet",
 			      label);
 	return copy_text(setup, label, text, setup->device_name, sizeof(setup->device_name));
 }
 
+/* A variable is the framework's too, which may know more; a file is ours alone. */
 static int take_protocol(struct setup *setup, const char *label, const struct value *value,
 			 const struct notices *notices)
 {
-	const char *used = "";
+	static const char unknown[] = "there is no protocol";
+	const char *used = "", *text = value->text;
 
-	if (value->text[0] && !setup_protocol(value->text, &used))
-		return setup__fail(
-			setup, "%s: there is no protocol '%.40s'; tcp, rdma, nvlink_intra and sunrise_link are some",
-			label, value->text);
-	if (used[0] && setup__first(notices, "protocol"))
-		setup__notice(notices, "%s: %.40s is not built yet, %s is used instead", label, value->text, used);
-	return copy_text(setup, label, value->text, setup->protocol, sizeof(setup->protocol));
+	if (text[0] && !setup_protocol(text, &used)) {
+		if (!notices->once)
+			return setup__fail(setup, "%s: %s '%.40s'; tcp, rdma, nvlink_intra and sunrise_link are some",
+					   label, unknown, text);
+		if (setup__first(notices, label))
+			setup__notice(notices, "%s is ignored: %s '%.40s'", label, unknown, text);
+		return 0;
+	}
+	if (used[0] && setup__first(notices, label))
+		setup__notice(notices, "%s: %.40s is not built yet, %s is used instead", label, text, used);
+	return copy_text(setup, label, text, setup->protocol, sizeof(setup->protocol));
 }
 
 static int take_force_mnnvl(struct setup *setup, const char *label, const struct value *value,
@@ -443,21 +449,36 @@ const struct row *setup__row(const struct row *rows, size_t count, const char *n
 	return NULL;
 }
 
-const char *setup__nearest(const struct row *rows, size_t count, const char *name, size_t *distance_out)
+/* The first parts of a path, as many as another one has: "transports/rdma" of "transports/rdma/enable". */
+static void cut(const char *path, const char *like, char *out, size_t size)
 {
-	const char *best = rows[0].name;
-	size_t least = SIZE_MAX;
+	size_t length = 0;
 
+	for (;;) {
+		length += strcspn(path + length, "/");
+		like += strcspn(like, "/");
+		if (!*like || !path[length])
+			break;
+		like++;
+		length++;
+	}
+	snprintf(out, size, "%.*s", (int)length, path);
+}
+
+void setup__nearest(const struct row *rows, size_t count, const char *name, struct nearest *nearest_out)
+{
+	nearest_out->distance = SIZE_MAX;
 	for (size_t i = 0; i < count; i++) {
-		size_t distance = cw__edit_distance(name, rows[i].name);
+		char candidate[sizeof(nearest_out->name)];
+		size_t distance;
 
-		if (distance < least) {
-			least = distance;
-			best = rows[i].name;
+		cut(rows[i].name, name, candidate, sizeof(candidate));
+		distance = cw__edit_distance(name, candidate);
+		if (distance < nearest_out->distance) {
+			nearest_out->distance = distance;
+			memcpy(nearest_out->name, candidate, sizeof(candidate));
 		}
 	}
-	*distance_out = least;
-	return best;
 }
 
 /* ----------------------------------------------------------------------------------- what follows */
@@ -484,8 +505,8 @@ static int conclude_ports(struct setup *setup, const struct notices *notices)
 				"MC_MIN_RPC_PORT and MC_MAX_RPC_PORT are ignored: %u to %u is empty, below 1024 or "
 				"touches 32768 to 60999; ports are %u to %u",
 				least, most, PORT_MIN, PORT_MAX);
-		least = PORT_MIN;
-		most = PORT_MAX;
+		setup->port_min = least = PORT_MIN;
+		setup->port_max = most = PORT_MAX;
 	}
 	snprintf(text, sizeof(text), "%u", least);
 	if (setup_set(setup, "control/port_min", text))

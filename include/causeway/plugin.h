@@ -85,10 +85,11 @@ struct cw_remote_view {
 struct cw_peer {
 	struct cw_loop *loop;
 	const char *name;           /* as opened */
-	char address[64];           /* numeric host that answered; the data host for a classic peer */
+	char address[64];           /* numeric host that answered */
 	uint16_t port;              /* of the control listener */
 	unsigned char instance[16]; /* of the engine behind it; zero for classic */
-	int classic;                /* 1: classic_port and classic_version count */
+	int classic;                /* 1: classic_host, _port and _version count */
+	char classic_host[64];      /* numeric; where classic_port is; "" = address */
 	uint16_t classic_port;      /* tcp_data_port */
 	unsigned classic_version;   /* tcp_proto_version, 1 when absent */
 	int same_host, same_process;
@@ -124,6 +125,7 @@ struct cw_slice {
 	uint64_t scratch[6];
 };
 #define CW_SLICE_CHECKSUM 1u
+#define CW_SLICE_STAYS 2u /* copy() may return before it is over, see there */
 
 /* ------------------------------------------------------------------------------- serving (target side) */
 
@@ -220,7 +222,8 @@ struct cw_host_ops {
 	int (*access_check)(struct cw_host *host, const struct cw_claim *claim);
 	int (*access_begin)(struct cw_host *host, const struct cw_claim *claim, struct cw_grant *grant_out);
 	/* moved: bytes that were really read or written, from the start of the grant. CW_OK, or ERR_IO or
-	 * ERR_UNSUPPORTED (the device is lost): what was written could not be brought to the device. */
+	 * ERR_UNSUPPORTED (the device is lost): what was written could not be brought to the device. ERR_BUSY: the
+	 * device does not come back from it, and nobody knows when and whether it is written. */
 	int (*access_end)(struct cw_host *host, struct cw_grant *grant, uint64_t moved);
 	/* Finds a live region by id for a part that grants it (shm); NULL when gone. Pinned until region_put. */
 	const struct cw_region_view *(*region_get)(struct cw_host *host, uint64_t id, uint64_t key);
@@ -243,6 +246,11 @@ struct cw_host_ops {
 	 * none of that name. What peers send to that transport comes to this part where the transport itself is not on,
 	 * and this part's messages go out under that name. The wrapper opens it with a host of its own, see below. */
 	const struct cw_transport_ops *(*wrap)(struct cw_host *host, const char *name);
+
+	/* From close(): threads of this part are left in calls that do not end. The engine's memory stays for good, so
+	 * that they find this host and its loops should they come back; what they log then is dropped, and their tasks
+	 * never run. */
+	void (*keep)(struct cw_host *host);
 };
 
 /* The engine as one part sees it. A part that wraps another one gives that one a host whose ops are a copy with some
@@ -355,7 +363,9 @@ struct cw_transport_ops {
 	 * CW_RAIL_SYNC. */
 	unsigned (*post)(void *transport, void *peer, unsigned rail, struct cw_slice **slices, unsigned count);
 	/* Moves a slice of at most CW_CHUNK_MAX bytes now. Any thread, several at once, no lock. Returns its status;
-	 * remote memory is quiet on return. Required for CW_RAIL_SYNC rails. */
+	 * remote memory is quiet on return. ERR_BUSY: nothing was done, ask reach() again. One that calls what may
+	 * never return does so on a thread of its own and, when the slice has CW_SLICE_STAYS, waits a moment only:
+	 * ERR_AGAIN means that the slice counts as posted, perhaps ended already. Required for CW_RAIL_SYNC rails. */
 	int (*copy)(void *transport, void *peer, struct cw_slice *slice);
 	/* Please end this posted slice soon: slice_done() with CW_ERR_CANCELED or whatever it became. On the loop.
 	 * Required with post. */
@@ -412,7 +422,7 @@ struct cw_platform_ops {
 	int (*open)(struct cw_host *host, void **platform_out, const char **why_out);
 	void (*close)(void *platform);
 	/* CW_OK and *info_out when this memory is the platform's; ERR_NOT_FOUND when not; other errors: it is, but
-	 * broken (not mapped). Any thread; called at registration only. Required. */
+	 * broken (not mapped), or may be (TIMED_OUT). Any thread; called at registration only. Required. */
 	int (*claim)(void *platform, const void *address, size_t length, struct cw_memory_info *info_out);
 	/* Does a location string of a caller name this platform? CW_OK: and it agrees with info (NULL = only the
 	 * syntax); ERR_NOT_FOUND: not ours; ERR_LOCATION: contradicts. Required. */

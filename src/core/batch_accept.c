@@ -28,6 +28,7 @@ static struct cw_batch *batch_take(struct cw_engine *engine)
 		if (!batch)
 			return NULL;
 		batch->engine = engine;
+		batch->slice.embedded = 1;
 		pthread_mutex_init(&batch->lock, NULL);
 	}
 	return batch;

@@ -8,10 +8,11 @@
 
 #include <core/core.h>
 
-/* landing.c: device memory that a peer touches. The region is pinned. */
-int cw__landing_begin(struct cw_engine *engine, const struct cw_region *region, const struct cw_claim *claim,
-		      struct cw_grant *grant);
-int cw__landing_end(struct cw_engine *engine, const struct cw_region *region, struct cw_grant *grant, uint64_t moved);
+/* landing.c: device memory that a peer touches. The region is pinned by `counter`; on failure *keeps_out tells whether
+ * the pin has to stay, because the device is still at it: then it is taken over. */
+int cw__landing_begin(struct cw_engine *engine, struct cw_region *region, int counter, const struct cw_claim *claim,
+		      struct cw_grant *grant, int *keeps_out);
+int cw__landing_end(struct cw_engine *engine, struct cw_grant *grant, uint64_t moved, int *keeps_out);
 void cw__arena_free(struct cw__arena *arena);
 void cw__arena_own(struct cw__arena *arena); /* the one that this thread uses from now on */
 /* Can bytes be brought from and to the memory of this region? */
@@ -24,6 +25,22 @@ struct cw__landing {
 	struct cw__list node;
 	struct cw_region_view view; /* what transports take for the local region */
 };
+
+/* A copy between a device and the memory of a grant, for a loop. */
+struct cw__land {
+	struct cw__list node; /* the stager's queue; staging lock */
+	struct cw_region *region;
+	uint64_t address, length;
+	void *buffer;
+	int to_device;
+	_Atomic uint32_t state; /* futex */
+	int status;
+	void (*left)(struct cw__land *land); /* it has ended, but nobody waited for that any more */
+};
+
+/* On a loop: a stager makes the copy. ERR_BUSY: it lasts too long and goes on without us, left() follows when it has
+ * ended; ERR_IO: not done, also because an earlier one on the device does not end. */
+int cw__staging_land(struct cw_engine *engine, struct cw__land *land);
 
 int cw__staging_open(struct cw_engine *engine);
 /* On the loop. NULL = none is left: the loop's segments become busy when one comes back. */

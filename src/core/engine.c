@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Engines: opening in an order in which each step can be undone, closing in the reverse, and what users ask of one. */
 #include <core/device.h>
+#include <core/naming.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -155,7 +156,7 @@ static int start_engine(struct cw_engine *engine)
 		status = cw__parts_open(engine);
 	for (unsigned i = 0; !status && i < engine->thread_count; i++)
 		status = cw__loop_start(&engine->loops[i]);
-	return status;
+	return status ? status : cw__naming_start(engine);
 }
 
 /* Turns every loop until pred, a count, is zero or the time is over. */
@@ -215,6 +216,8 @@ static void free_rest(struct cw_engine *engine)
 	if (engine->queue.engine)
 		cw__queue_destroy(&engine->queue);
 	cw__staging_close(engine);
+	if (engine->kept)
+		return;
 	for (unsigned i = 0; i < engine->loop_count; i++)
 		cw__loop_close(&engine->loops[i]);
 	free(engine->loops);
@@ -231,6 +234,8 @@ static void free_rest(struct cw_engine *engine)
 
 static void free_engine(struct cw_engine *engine)
 {
+	if (engine->directory) /* first of all, so that nobody finds what is about to go */
+		cw__directory.stop(engine->directory);
 	stop_engine(engine);
 	if (engine->control)
 		cw__control.close(engine->control);

@@ -108,6 +108,11 @@ static void host_blob_free(struct cw_blob *blob)
 	memset(blob, 0, sizeof(*blob));
 }
 
+static void host_keep(struct cw_host *host)
+{
+	cw__engine_of(host)->kept = 1;
+}
+
 const struct cw_host_ops cw__host_ops = {
 	.abi = CW_PLUGIN_ABI,
 	.log = host_log,
@@ -142,4 +147,5 @@ const struct cw_host_ops cw__host_ops = {
 	.blob_append = host_blob_append,
 	.blob_free = host_blob_free,
 	.wrap = cw__host_wrap,
+	.keep = host_keep,
 };

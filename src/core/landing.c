@@ -2,22 +2,32 @@
 /*
  * Device memory that a peer touches through a transport which touches host memory only: between access_begin() and
  * access_end() its bytes are in a piece of host memory. Those pairs are short and stay in one thread, so each loop (and
- * each stager) has one arena of a chunk, in which grants lie one behind the other until the last of them has ended.
+ * each stager) has one arena of a chunk, in which grants lie one behind the other until the last of them has ended. A
+ * loop has stagers make the copies and waits for them, but not for ever.
  */
 #include <core/device.h>
 #include <stdlib.h>
 
 #define ALIGNMENT 64u
+#define HEADER 128u
 #define GRANTS_MAX 64u /* that fit when they add up to a chunk */
-#define ARENA_BYTES (CW_CHUNK_MAX + GRANTS_MAX * 2 * ALIGNMENT)
+#define ARENA_BYTES (CW_CHUNK_MAX + GRANTS_MAX * (HEADER + ALIGNMENT))
+
+/* refs: the arena's, and that of each grant that lies in it. Only the arena's thread adds some. */
+struct cw__arena_block {
+	_Atomic int refs;
+	size_t used;
+};
 
 /* In front of the bytes of a grant. */
 struct granted {
-	struct cw__arena *arena; /* NULL = memory of its own */
-	uint64_t address;
+	struct cw__land land; /* first */
+	struct cw__arena_block *block;
+	int counter; /* of the region's pin, when it is ours */
 	uint8_t op;
 };
-_Static_assert(sizeof(struct granted) <= ALIGNMENT, "bytes keep their alignment");
+_Static_assert(sizeof(struct granted) <= HEADER && HEADER % ALIGNMENT == 0, "bytes keep their alignment");
+_Static_assert(sizeof(struct cw__arena_block) <= ALIGNMENT, "so do grants");
 
 static _Thread_local struct cw__arena *own_arena;
 
@@ -26,10 +36,17 @@ void cw__arena_own(struct cw__arena *arena)
 	own_arena = arena;
 }
 
+static void block_put(struct cw__arena_block *block)
+{
+	if (atomic_fetch_sub_explicit(&block->refs, 1, memory_order_acq_rel) == 1)
+		free(block);
+}
+
 void cw__arena_free(struct cw__arena *arena)
 {
-	free(arena->memory);
-	arena->memory = NULL;
+	if (arena->block)
+		block_put(arena->block);
+	arena->block = NULL;
 }
 
 int cw__device_reachable(const struct cw_engine *engine, const struct cw_region *region)
@@ -53,42 +70,77 @@ int cw__device_copy(struct cw_engine *engine, const struct cw_region *region, in
 	return !status || status == CW_ERR_UNSUPPORTED ? status : CW_ERR_IO;
 }
 
+static struct cw__arena_block *block_new(void)
+{
+	struct cw__arena_block *block = aligned_alloc(ALIGNMENT, ALIGNMENT + ARENA_BYTES);
+
+	if (block)
+		*block = (struct cw__arena_block){ .refs = 1 };
+	return block;
+}
+
 /* Room for at most *length bytes, which may become less, behind a header. */
 static int take(struct cw__arena *arena, uint64_t *length, struct granted **granted_out)
 {
+	struct cw__arena_block *block = arena && arena->block ? arena->block : block_new();
+	struct granted *granted;
 	size_t room;
 
-	if (!arena) { /* a thread of a part's own */
-		*granted_out = aligned_alloc(ALIGNMENT, ARENA_BYTES);
-		return *granted_out ? CW_OK : CW_ERR_NO_MEMORY;
-	}
-	if (!arena->memory)
-		arena->memory = aligned_alloc(ALIGNMENT, ARENA_BYTES);
-	if (!arena->memory)
+	if (!block)
 		return CW_ERR_NO_MEMORY;
-	room = ARENA_BYTES - arena->used;
-	if (room <= ALIGNMENT)
+	if (arena) {
+		arena->block = block;
+		if (atomic_load_explicit(&block->refs, memory_order_acquire) == 1)
+			block->used = 0;
+		atomic_fetch_add_explicit(&block->refs, 1, memory_order_relaxed);
+	} /* else a thread of a part's own: the grant is the only one who has it */
+	room = ARENA_BYTES - block->used;
+	if (room <= HEADER) {
+		block_put(block);
 		return CW_ERR_AGAIN;
-	if (*length > room - ALIGNMENT)
-		*length = room - ALIGNMENT;
-	*granted_out = (struct granted *)(void *)(arena->memory + arena->used);
-	arena->used += ALIGNMENT + (((size_t)*length + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1));
-	arena->grants++;
+	}
+	if (*length > room - HEADER)
+		*length = room - HEADER;
+	granted = (struct granted *)(void *)((unsigned char *)block + ALIGNMENT + block->used);
+	block->used += HEADER + (((size_t)*length + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1));
+	*granted = (struct granted){ .block = block };
+	*granted_out = granted;
 	return CW_OK;
 }
 
-static void give(struct granted *granted)
+/* The device has come back to what nobody waited for any more. */
+static void left(struct cw__land *land)
 {
-	struct cw__arena *arena = granted->arena;
+	struct granted *granted = (struct granted *)land;
 
-	if (!arena)
-		free(granted);
-	else if (--arena->grants == 0)
-		arena->used = 0;
+	cw__region_unpin(land->region, granted->counter);
+	block_put(granted->block);
 }
 
-int cw__landing_begin(struct cw_engine *engine, const struct cw_region *region, const struct cw_claim *claim,
-		      struct cw_grant *grant)
+/* The bytes of a grant, to the device or from there. A loop does not wait long for that; then the device has the
+ * region's pin, and the block, in which nothing else is put any more. */
+static int bring(struct cw_engine *engine, struct granted *granted, uint64_t length, int *keeps_out)
+{
+	struct cw__land *land = &granted->land;
+	struct cw_loop *loop = cw__loop_current();
+	int status;
+
+	land->length = length;
+	land->to_device = granted->op == CW_OP_WRITE;
+	if (own_arena || !loop)
+		return cw__device_copy(engine, land->region, land->to_device, land->address, land->buffer, length);
+	land->left = left;
+	status = cw__staging_land(engine, land);
+	if (status != CW_ERR_BUSY)
+		return status;
+	*keeps_out = 1;
+	if (loop->arena.block == granted->block)
+		cw__arena_free(&loop->arena);
+	return status;
+}
+
+int cw__landing_begin(struct cw_engine *engine, struct cw_region *region, int counter, const struct cw_claim *claim,
+		      struct cw_grant *grant, int *keeps_out)
 {
 	struct cw_loop *loop = cw__loop_current();
 	struct cw__arena *arena = own_arena ? own_arena : loop ? &loop->arena : NULL;
@@ -103,28 +155,35 @@ int cw__landing_begin(struct cw_engine *engine, const struct cw_region *region, 
 	status = take(arena, &length, &granted);
 	if (status)
 		return status;
-	*granted = (struct granted){ arena, claim->address, claim->op };
-	grant->pointer = (unsigned char *)granted + ALIGNMENT;
+	granted->op = claim->op;
+	granted->counter = counter;
+	granted->land.region = region;
+	granted->land.address = claim->address;
+	granted->land.buffer = (unsigned char *)granted + HEADER;
+	grant->pointer = granted->land.buffer;
 	grant->length = length;
 	grant->landing = granted;
 	if (claim->op == CW_OP_READ)
-		status = cw__device_copy(engine, region, 0, claim->address, grant->pointer, length);
+		status = bring(engine, granted, length, keeps_out);
+	if (*keeps_out)
+		return CW_ERR_IO; /* reading leaves nothing behind */
 	/* A device that held us up for long: whoever waits for these bytes may be gone. */
 	if (!status && cw__staging_stopped(engine))
 		status = CW_ERR_CLOSED;
 	if (status)
-		give(granted);
+		block_put(granted->block);
 	return status;
 }
 
-int cw__landing_end(struct cw_engine *engine, const struct cw_region *region, struct cw_grant *grant, uint64_t moved)
+int cw__landing_end(struct cw_engine *engine, struct cw_grant *grant, uint64_t moved, int *keeps_out)
 {
 	struct granted *granted = grant->landing;
 	int status = CW_OK;
 
-	if (granted->op == CW_OP_WRITE && moved)
-		status = cw__device_copy(engine, region, 1, granted->address, grant->pointer, moved);
-	give(granted);
 	grant->landing = NULL;
+	if (granted->op == CW_OP_WRITE && moved)
+		status = bring(engine, granted, moved, keeps_out);
+	if (!*keeps_out)
+		block_put(granted->block);
 	return status;
 }

@@ -236,7 +236,7 @@ static int open_metadata(struct cw_engine *engine)
 	if (ops->open(&engine->host.base, url, &engine->metadata, &why))
 		return cw__fail(CW_ERR_CONFIG, "metadata/url: %s: %s", ops->name, why ? why : "cannot be opened");
 	engine->metadata_ops = ops;
-	return CW_OK;
+	return cw__directory.open(&engine->host.base, ops, engine->metadata, &engine->directory);
 }
 
 /* Transports come first: one may have to prepare a vendor's links before that vendor's platform starts its runtime. A
@@ -317,6 +317,8 @@ void cw__parts_close(struct cw_engine *engine)
 			part->ops->close(part->state);
 		cw__host_ops.blob_free(&part->description);
 	}
+	if (engine->directory)
+		cw__directory.close(engine->directory);
 	if (engine->metadata_ops)
 		engine->metadata_ops->close(engine->metadata);
 }

@@ -122,6 +122,10 @@ void cw__copy_failed(struct cw__request *request, int status)
 	}
 	if (is_stale(status) && cw__request_refresh(request))
 		return;
+	if (status == CW_ERR_BUSY) {
+		cw__request_enqueue(request);
+		return;
+	}
 	if (!is_stale(status) && cw_status_scope(status) >= CW_SCOPE_PATH)
 		leave_transport(request);
 	if (status == CW_ERR_UNSUPPORTED && !is_strict(request))

@@ -59,7 +59,7 @@ void cw__request_stop(struct cw__request *request, int status)
 			unstaged |= cw__slice_unstage(slice);
 			continue;
 		}
-		if (slice->canceled || slice->posted != CW__SLICE_POSTED)
+		if (slice->canceled || slice->posted == CW__SLICE_OFFERED)
 			continue; /* what is only offered is looked at when post() has returned */
 		slice->canceled = 1;
 		segment->engine->parts[slice->part].ops->cancel(segment->engine->parts[slice->part].state,
@@ -86,7 +86,7 @@ void cw__segment_visit(struct cw_segment *segment, void (*visit)(struct cw__requ
 
 /* ------------------------------------------------------------------------------------------ beginning */
 
-static void make_busy(struct cw_segment *segment)
+void cw__segment_make_busy(struct cw_segment *segment)
 {
 	if (cw__list_empty(&segment->busy_node))
 		cw__list_push_back(&segment->loop->busy, &segment->busy_node);
@@ -94,7 +94,7 @@ static void make_busy(struct cw_segment *segment)
 
 void cw__loop_make_busy(struct cw_loop *loop)
 {
-	cw__list_each(node, &loop->segments) make_busy(cw__container(node, struct cw_segment, loop_node));
+	cw__list_each(node, &loop->segments) cw__segment_make_busy(cw__container(node, struct cw_segment, loop_node));
 }
 
 static int is_synchronous(const struct cw__request *request)
@@ -164,7 +164,7 @@ void cw__request_enqueue(struct cw__request *request)
 	cw__list_remove(&request->node);
 	if (is_synchronous(request) && !request->handed) {
 		cw__list_push_back(&segment->copies, &request->node);
-		make_busy(segment);
+		cw__segment_make_busy(segment);
 	} else {
 		cw__list_push_back(&segment->queues[request->batch->priority], &request->node);
 	}
@@ -178,6 +178,11 @@ void cw__request_begin(struct cw__request *request)
 
 	if (cw__list_empty(&request->active_node))
 		cw__list_push_back(&segment->active, &request->active_node);
+	if (request->inflight && request->next == request->length && cw__list_empty(&request->again) && !ending) {
+		request->state = CW__REQUEST_DRAINING; /* a copy that the submitter began has not ended yet */
+		request->have_path = 1;
+		return;
+	}
 	request->state = CW__REQUEST_NEW;
 	if (status == CW_ERR_AGAIN)
 		return; /* link_up or link_down looks at it again */
@@ -239,7 +244,9 @@ void cw__slice_done(struct cw_slice *base, int status, enum cw_remote_state remo
 	struct cw_segment *segment = slice->request->segment;
 	struct cw__rail *rail = &segment->lanes[slice->part].rails[base->rail];
 
-	if (slice->posted) {
+	if (slice->posted == CW__SLICE_COPYING) {
+		slice->posted = CW__SLICE_OURS;
+	} else if (slice->posted) {
 		uint64_t took = cw__now() - slice->posted_at;
 
 		/* Bytes in flight over the time one took: the rail's throughput by Little's law. */
@@ -257,7 +264,7 @@ void cw__slice_done(struct cw_slice *base, int status, enum cw_remote_state remo
 	} else {
 		rail->failures = 0;
 		cw__slice_bring_in(slice);
-		make_busy(segment);
+		cw__segment_make_busy(segment);
 	}
 }
 
@@ -284,7 +291,7 @@ void cw__slice_over(struct cw__slice *slice, int status, enum cw_remote_state re
 		cw__slice_failed(slice, status, remote); /* the request may be gone then */
 	}
 	/* The transport may be in the middle of its own work: pump when the loop comes round. */
-	make_busy(segment);
+	cw__segment_make_busy(segment);
 	if (loop->starved) {
 		loop->starved = 0;
 		cw__loop_make_busy(loop);
@@ -543,84 +550,104 @@ void cw__segment_pump(struct cw_segment *segment)
 	}
 }
 
-void cw__host_rail_ready(struct cw_host *host, struct cw_peer *peer, unsigned rail)
-{
-	struct cw_segment *segment = (struct cw_segment *)peer;
-
-	(void)host;
-	for (unsigned part = 0; part < segment->engine->part_count; part++)
-		if (atomic_load_explicit(&segment->lanes[part].on, memory_order_relaxed) &&
-		    rail < segment->lanes[part].rail_count)
-			segment->lanes[part].rails[rail].full = 0;
-	make_busy(segment);
-}
-
-void cw__host_rail_state(struct cw_host *host, struct cw_peer *peer, unsigned rail, int status)
-{
-	struct cw_segment *segment = (struct cw_segment *)peer;
-
-	for (unsigned part = 0; part < segment->engine->part_count; part++) {
-		struct cw__lane *lane = &segment->lanes[part];
-
-		if (&segment->engine->parts[part].host.base != host->real || rail >= lane->rail_count || !lane->rails)
-			continue;
-		lane->rails[rail].status = status;
-		if (!status) {
-			lane->rails[rail].full = 0;
-			lane->rails[rail].failures = 0;
-			lane->rails[rail].paused_until = 0;
-		}
-	}
-	make_busy(segment);
-}
-
 /* ------------------------------------------------------------------------------- synchronous copies */
 
-static int copy_range(struct cw__request *request, uint64_t offset, uint64_t length)
+/* ERR_AGAIN: the slice counts as posted, and what becomes of the request is the loop's business. */
+static int copy_range(struct cw__request *request, struct cw__slice *slice, uint64_t offset, uint64_t length)
 {
 	struct cw_engine *engine = request->batch->engine;
 	struct cw_segment *segment = request->segment;
-	struct cw__slice slice;
 	int status;
 
-	cw__slice_fill(&slice, request, request->reach.rail_first, offset, length);
-	status = cw__slice_pin(&slice);
+	cw__slice_fill(slice, request, request->reach.rail_first, offset, length);
+	slice->base.flags |= CW_SLICE_STAYS;
+	status = cw__slice_pin(slice);
 	if (status)
 		return status;
+	slice->posted = CW__SLICE_COPYING;
+	request->inflight++;
+	cw__list_push_back(&request->flying, &slice->node);
 	status = engine->parts[request->part].ops->copy(engine->parts[request->part].state,
-							segment->lanes[request->part].state, &slice.base);
-	cw__slice_unpin(&slice);
+							segment->lanes[request->part].state, &slice->base);
+	if (status == CW_ERR_AGAIN)
+		return status;
+	cw__list_remove(&slice->node);
+	request->inflight--;
+	slice->posted = CW__SLICE_OURS;
+	cw__slice_unpin(slice);
 	if (!status)
 		request->done += length;
 	return status;
 }
 
-/* One chunk of a request by its transport's copy(). Any thread, but on the loop when another transport failed before.
- */
-static int copy_chunk(struct cw__request *request)
+/* One chunk of a request that nobody has begun yet, in the submitter's thread. */
+static int copy_first(struct cw__request *request, uint64_t length)
+{
+	uint64_t offset = request->next;
+	int status;
+
+	if (length > CW_CHUNK_MAX)
+		length = CW_CHUNK_MAX;
+	request->next += length; /* what is under way has been cut */
+	status = copy_range(request, &request->batch->slice, offset, length);
+	if (status && status != CW_ERR_AGAIN)
+		request->next = offset;
+	return status;
+}
+
+/* One chunk of a request on the loop, where slices may be left that another transport failed. */
+static int copy_chunk(struct cw__request *request, struct cw__slice *slice)
 {
 	struct cw__slice *again = NULL;
-	uint64_t length = request->length - request->next;
+	uint64_t length = request->length - request->next, offset = request->next;
 	int status;
 
 	if (!cw__list_empty(&request->again)) {
 		again = cw__container(request->again.next, struct cw__slice, node);
 		length = again->base.length;
+		offset = again->offset;
 	}
 	if (length > CW_CHUNK_MAX)
 		length = CW_CHUNK_MAX;
-	status = copy_range(request, again ? again->offset : request->next, length);
-	if (status)
+	status = copy_range(request, slice, offset, length);
+	if (status && status != CW_ERR_AGAIN)
 		return status;
 	if (!again) {
 		request->next += length;
-		return CW_OK;
+		return status;
 	}
 	again->offset += length;
 	again->base.length -= length;
 	if (!again->base.length)
 		cw__slice_give(request->segment->loop, again);
-	return CW_OK;
+	return status;
+}
+
+/* A piece of the first request in the list of copies; the others get their turn. 0 = there is no slice left for it. */
+static int copy_one(struct cw_segment *segment, struct cw__request *request)
+{
+	struct cw__slice *slice = cw__slice_take(segment->loop);
+	int status;
+
+	if (!slice) {
+		segment->loop->starved = 1;
+		return 0;
+	}
+	cw__list_init(&slice->node);
+	status = copy_chunk(request, slice);
+	if (status != CW_ERR_AGAIN)
+		cw__slice_give(segment->loop, slice);
+	if (status && status != CW_ERR_AGAIN) {
+		cw__copy_failed(request, status);
+		return 1;
+	}
+	cw__list_remove(&request->node);
+	if (request->next < request->length || !cw__list_empty(&request->again))
+		cw__list_push_back(&segment->copies, &request->node);
+	else
+		request->state = CW__REQUEST_DRAINING;
+	end_if_quiet(request);
+	return 1;
 }
 
 int cw__segment_copy_some(struct cw_segment *segment)
@@ -633,18 +660,10 @@ int cw__segment_copy_some(struct cw_segment *segment)
 	if (cw__list_empty(&segment->copies) || node != segment->copies.next)
 		return !cw__list_empty(&segment->copies);
 	status = atomic_load_explicit(&request->batch->ending, memory_order_acquire);
-	if (status) {
+	if (status)
 		cw__request_stop(request, status);
-	} else {
-		status = copy_chunk(request);
-		if (status) {
-			cw__copy_failed(request, status);
-		} else {
-			cw__list_remove(&request->node); /* the others get their turn */
-			cw__list_push_back(&segment->copies, &request->node);
-			end_if_quiet(request);
-		}
-	}
+	else if (!copy_one(segment, request))
+		return 0; /* busy again when slices come back */
 	return !cw__list_empty(&segment->copies);
 }
 
@@ -661,8 +680,11 @@ int cw__request_inline(struct cw__request *request, uint64_t *budget)
 		return 0;
 	while (request->next < request->length && *budget) {
 		uint64_t before = request->next;
+		int status = copy_first(request, request->length - before);
 
-		if (copy_chunk(request))
+		if (status == CW_ERR_AGAIN)
+			*budget = 0; /* the batch's slice is in use, and the request the loop's */
+		if (status)
 			return 0; /* the loop finds out what to do about it */
 		*budget = request->next - before > *budget ? 0 : *budget - (request->next - before);
 	}

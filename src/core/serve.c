@@ -74,7 +74,7 @@ int cw__host_access_begin(struct cw_host *host, const struct cw_claim *claim, st
 {
 	struct cw_engine *engine = cw__engine_of(host);
 	struct cw_region *region;
-	int counter, status = claim_pin(engine, claim, &region, &counter);
+	int counter, keeps = 0, status = claim_pin(engine, claim, &region, &counter);
 
 	if (status)
 		return status;
@@ -83,8 +83,8 @@ int cw__host_access_begin(struct cw_host *host, const struct cw_claim *claim, st
 					(char *)region + counter, NULL };
 	if (region->view.kind == CW_MEMORY_HOST || claim->direct)
 		return CW_OK;
-	status = cw__landing_begin(engine, region, claim, grant_out);
-	if (status)
+	status = cw__landing_begin(engine, region, counter, claim, grant_out, &keeps);
+	if (status && !keeps)
 		cw__region_unpin(region, counter);
 	return status;
 }
@@ -92,12 +92,13 @@ int cw__host_access_begin(struct cw_host *host, const struct cw_claim *claim, st
 int cw__host_access_end(struct cw_host *host, struct cw_grant *grant, uint64_t moved)
 {
 	uintptr_t tagged = (uintptr_t)grant->region;
-	int counter = (int)(tagged & 1), status = CW_OK;
+	int counter = (int)(tagged & 1), status = CW_OK, keeps = 0;
 	struct cw_region *region = (struct cw_region *)(void *)((char *)grant->region - counter);
 
 	if (grant->landing)
-		status = cw__landing_end(cw__engine_of(host), region, grant, moved);
-	cw__region_unpin(region, counter);
+		status = cw__landing_end(cw__engine_of(host), grant, moved, &keeps);
+	if (!keeps)
+		cw__region_unpin(region, counter);
 	grant->region = NULL;
 	if (!status)
 		cw__count(cw__engine_of(host), bytes_served, moved);

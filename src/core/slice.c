@@ -35,7 +35,8 @@ struct cw__slice *cw__slice_take(struct cw_loop *loop)
 void cw__slice_give(struct cw_loop *loop, struct cw__slice *slice)
 {
 	cw__list_remove(&slice->node);
-	cw__list_push_front(&loop->free_slices, &slice->node);
+	if (!slice->embedded)
+		cw__list_push_front(&loop->free_slices, &slice->node);
 }
 
 static uint64_t index_at(const struct cw_vec *vec, uint64_t i)

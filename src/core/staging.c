@@ -2,14 +2,20 @@
 /*
  * For requests whose local memory is a device's and whose transport touches host memory only: a bounded pool of buffers
  * ("landings"), each standing for the local memory of one slice, and threads ("stagers") that copy between devices and
- * buffers, one for each device that is used so. A copy on a device may never end. Then its stager and its slice are
- * lost until it does, and nothing else: loops, other devices and the engine's close go on.
+ * buffers, one for each device that is used so, and another one for what peers touch there. A copy on a device may
+ * never end. Then its stager and its slice are lost until it does, and nothing else: loops, other devices and the
+ * engine's close go on.
  */
 #include <core/device.h>
 #include <errno.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 
 #define ALIGNMENT 4096u
+#define LAND_NS CW__SECOND  /* a loop waits so long for the copy of a chunk */
+#define LAND_SPIN_NS 20000u /* first awake */
+#define SPIN_NS 50000u      /* a stager that has made a copy for a loop looks for the next one */
 
 struct buffer {
 	struct cw__landing landing; /* first */
@@ -22,10 +28,14 @@ struct stager {
 	struct cw_engine *engine;
 	unsigned platform; /* whose device; CW__PARTS_MAX: a peer's */
 	int device;
+	int lands; /* for loops: what peers touch */
 	pthread_t thread;
 	pthread_cond_t work;
-	struct cw__list queue; /* cw__slice.job */
+	struct cw__list queue; /* cw__slice.job; cw__land.node */
 	struct cw__slice *running;
+	struct cw__land *landing;
+	int lost;                  /* nobody waits for what it is at any more */
+	_Atomic int called;        /* something was put into its queue */
 	int left;                  /* the engine was closed while a device held it */
 	struct cw__remote *orphan; /* what its slice held then */
 	struct cw__arena arena;    /* the stager's own */
@@ -257,8 +267,92 @@ static void *stager_main(void *arg)
 	return NULL;
 }
 
+/* ------------------------------------------------------------------------------------------- for loops */
+
+enum { LAND_WAITED = 0, LAND_ENDED = 1, LAND_LEFT = 2 };
+
+static int has_landed(const struct cw__land *land)
+{
+	return atomic_load_explicit(&land->state, memory_order_acquire) == LAND_ENDED;
+}
+
+/* Tells the loop, or what stands in for it when that has gone on. */
+static void land_end(struct cw__land *land, int status)
+{
+	uint32_t waited = LAND_WAITED;
+
+	land->status = status;
+	if (!atomic_compare_exchange_strong_explicit(&land->state, &waited, LAND_ENDED, memory_order_acq_rel,
+						     memory_order_acquire)) {
+		land->left(land);
+		return;
+	}
+	cw__futex_wake_all(&land->state);
+}
+
+static void look_out(struct stager *stager)
+{
+	uint64_t until = cw__now() + SPIN_NS;
+
+	while (!atomic_load_explicit(&stager->called, memory_order_relaxed) && cw__now() < until)
+		sched_yield();
+}
+
+static void *lander_main(void *arg)
+{
+	struct stager *stager = arg;
+	struct cw__staging *staging = stager->engine->staging;
+	int alone = 0;
+
+	pthread_mutex_lock(&staging->lock);
+	while (!alone) {
+		struct cw__land *land;
+		int status;
+
+		while (cw__list_empty(&stager->queue) && !staging->stopped)
+			pthread_cond_wait(&stager->work, &staging->lock);
+		if (cw__list_empty(&stager->queue))
+			break;
+		land = cw__container(cw__list_pop(&stager->queue), struct cw__land, node);
+		stager->landing = land;
+		atomic_store_explicit(&stager->called, 0, memory_order_relaxed);
+		pthread_mutex_unlock(&staging->lock);
+		status = cw__device_copy(stager->engine, land->region, land->to_device, land->address, land->buffer,
+					 land->length);
+		land_end(land, status);
+		pthread_mutex_lock(&staging->lock);
+		stager->landing = NULL;
+		stager->lost = 0;
+		pthread_cond_signal(&staging->ended);
+		alone = staging->abandoned;
+		if (alone || !cw__list_empty(&stager->queue) || staging->stopped)
+			continue;
+		pthread_mutex_unlock(&staging->lock);
+		look_out(stager);
+		pthread_mutex_lock(&staging->lock);
+	}
+	alone = stager->left;
+	pthread_mutex_unlock(&staging->lock);
+	if (alone)
+		finish_alone(stager);
+	return NULL;
+}
+
+/* The program's signals are handled by its own threads. */
+static int start_thread(struct stager *stager)
+{
+	sigset_t all, before;
+	int failed;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	failed = pthread_create(&stager->thread, NULL, stager->lands ? lander_main : stager_main, stager);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return failed;
+}
+
 /* With the lock. */
-static struct stager *find_stager(struct cw_engine *engine, unsigned platform, int device)
+static struct stager *find_stager(struct cw_engine *engine, unsigned platform, int device, int lands)
 {
 	struct cw__staging *staging = engine->staging;
 	struct stager *stager;
@@ -266,7 +360,7 @@ static struct stager *find_stager(struct cw_engine *engine, unsigned platform, i
 	cw__list_each(node, &staging->stagers)
 	{
 		stager = cw__container(node, struct stager, node);
-		if (stager->platform == platform && stager->device == device)
+		if (stager->platform == platform && stager->device == device && stager->lands == lands)
 			return stager;
 	}
 	stager = calloc(1, sizeof(*stager));
@@ -275,9 +369,10 @@ static struct stager *find_stager(struct cw_engine *engine, unsigned platform, i
 	stager->engine = engine;
 	stager->platform = platform;
 	stager->device = device;
+	stager->lands = lands;
 	cw__list_init(&stager->queue);
 	pthread_cond_init(&stager->work, NULL);
-	if (pthread_create(&stager->thread, NULL, stager_main, stager)) {
+	if (start_thread(stager)) {
 		pthread_cond_destroy(&stager->work);
 		free(stager);
 		return NULL;
@@ -299,8 +394,8 @@ int cw__staging_submit(struct cw__slice *slice)
 		status = CW_ERR_CLOSED;
 	} else {
 		stager = local->kind != CW_MEMORY_HOST
-				 ? find_stager(engine, request->region->platform, local->device)
-				 : find_stager(engine, CW__PARTS_MAX, request->target->view.device);
+				 ? find_stager(engine, request->region->platform, local->device, 0)
+				 : find_stager(engine, CW__PARTS_MAX, request->target->view.device, 0);
 		if (stager) {
 			cw__list_push_back(&stager->queue, &slice->job);
 			pthread_cond_signal(&stager->work);
@@ -310,6 +405,69 @@ int cw__staging_submit(struct cw__slice *slice)
 	}
 	pthread_mutex_unlock(&engine->staging->lock);
 	return status;
+}
+
+/* Gives the copy to its stager. ERR_IO: that one does not come back from an earlier one. */
+static int land_begin(struct cw_engine *engine, struct cw__land *land, struct stager **stager_out)
+{
+	struct cw__staging *staging = engine->staging;
+	struct stager *stager;
+	int status = CW_OK;
+
+	pthread_mutex_lock(&staging->lock);
+	stager = staging->stopped ? NULL : find_stager(engine, land->region->platform, land->region->view.device, 1);
+	if (!stager)
+		status = staging->stopped ? CW_ERR_CLOSED : CW_ERR_NO_MEMORY;
+	else if (stager->lost)
+		status = CW_ERR_IO;
+	if (!status) {
+		cw__list_push_back(&stager->queue, &land->node);
+		atomic_store_explicit(&stager->called, 1, memory_order_relaxed);
+		pthread_cond_signal(&stager->work);
+	}
+	pthread_mutex_unlock(&staging->lock);
+	*stager_out = stager;
+	return status;
+}
+
+/* It takes too long. One that has not begun never does; else it is left to itself, if it has not ended just now. */
+static int land_leave(struct cw_engine *engine, struct cw__land *land, struct stager *stager)
+{
+	struct cw__staging *staging = engine->staging;
+	uint32_t waited = LAND_WAITED;
+	int status = CW_ERR_BUSY;
+
+	pthread_mutex_lock(&staging->lock);
+	if (!cw__list_empty(&land->node)) {
+		cw__list_remove(&land->node);
+		status = CW_ERR_IO;
+	} else if (atomic_compare_exchange_strong_explicit(&land->state, &waited, LAND_LEFT, memory_order_acq_rel,
+							   memory_order_acquire)) {
+		stager->lost = stager->landing == land;
+	} else {
+		status = land->status;
+	}
+	pthread_mutex_unlock(&staging->lock);
+	return status;
+}
+
+int cw__staging_land(struct cw_engine *engine, struct cw__land *land)
+{
+	uint64_t began = cw__now();
+	struct stager *stager;
+	int status;
+
+	cw__list_init(&land->node);
+	atomic_store_explicit(&land->state, LAND_WAITED, memory_order_relaxed);
+	status = land_begin(engine, land, &stager);
+	if (status)
+		return status;
+	while (!has_landed(land) && cw__now() < began + LAND_SPIN_NS)
+		sched_yield();
+	while (!has_landed(land))
+		if (cw__futex_wait(&land->state, LAND_WAITED, began + LAND_NS) == CW_ERR_AGAIN && !has_landed(land))
+			return land_leave(engine, land, stager);
+	return land->status;
 }
 
 int cw__staging_withdraw(struct cw__slice *slice)
@@ -350,14 +508,19 @@ static unsigned count_running(const struct cw__staging *staging)
 {
 	unsigned count = 0;
 
-	cw__list_each(node, &staging->stagers) count += cw__container(node, struct stager, node)->running != NULL;
+	cw__list_each(node, &staging->stagers)
+	{
+		const struct stager *stager = cw__container(node, struct stager, node);
+
+		count += stager->running != NULL || stager->landing != NULL;
+	}
 	return count;
 }
 
 /* With the lock: what no stager has begun with ends on its loop. */
 static void refuse_queued(struct stager *stager)
 {
-	while (!cw__list_empty(&stager->queue)) {
+	while (!stager->lands && !cw__list_empty(&stager->queue)) {
 		struct cw__slice *slice = cw__container(cw__list_pop(&stager->queue), struct cw__slice, job);
 
 		slice->device_failed = 0;
@@ -387,11 +550,11 @@ void cw__staging_stop(struct cw_engine *engine, uint64_t until)
 	{
 		struct stager *stager = cw__container(node, struct stager, node);
 
-		if (!stager->running)
+		if (!stager->running && !stager->landing)
 			continue;
 		staging->stuck++;
 		stager->left = 1;
-		stager->orphan = stager->running->request->target;
+		stager->orphan = stager->running ? stager->running->request->target : NULL;
 		pthread_detach(stager->thread);
 	}
 	pthread_mutex_unlock(&staging->lock);

@@ -10,7 +10,7 @@ GET, PUT and DELETE of any path with ?key=...; a dictionary in memory. The varia
     python  PUT of a key with "rpc_meta" in it that exists is answered 400 "Duplicate rpc_meta key not allowed"; DELETE of
             a missing key 404; an empty key 400
 
-PUT /behave?mode=MODE makes every later answer misbehave: good (the default), silent (accepts the request, never answers),
+PUT /behave?mode=MODE[&key=KEY] makes every later answer (about that key) misbehave: good (the default), silent (accepts the request, never answers),
 trickle (one byte of an endless answer every 100 ms), garbage (no HTTP at all), huge (an endless body), endless_headers,
 early (closes in the middle of the body), hangup (closes without an answer), error (500), unauthorized (401). GET /requests
 gives a JSON list of the requests for keys so far, as [method, path, key].
@@ -45,7 +45,7 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         server = self.server
         if url.path == "/behave":
-            server.mode = query["mode"][0]
+            server.mode, server.mode_key = query["mode"][0], query.get("key", [None])[0]
             self.answer(200, b"ok")
         elif url.path == "/requests":
             with server.lock:
@@ -56,7 +56,7 @@ class Handler(BaseHTTPRequestHandler):
             with server.lock:
                 server.requests.append([self.command, url.path, key])
             misbehave = getattr(self, "mode_" + server.mode, None)
-            if misbehave:
+            if misbehave and server.mode_key in (None, key):
                 self.close_connection = True
                 with contextlib.suppress(OSError):
                     misbehave()
@@ -125,7 +125,7 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, port, variant):
         super().__init__(("127.0.0.1", port), Handler)
-        self.variant, self.mode = variant, "good"
+        self.variant, self.mode, self.mode_key = variant, "good", None
         self.values, self.requests = {}, []
         self.lock, self.stopping = threading.Lock(), threading.Event()
 

@@ -205,9 +205,10 @@ class Http(Server):
     def is_ready(self):
         return fetch("GET", f"http://{self.address}/requests")[0] == 200
 
-    def behave(self, mode):
+    def behave(self, mode, key=None):
         """See http_store.py."""
-        assert fetch("PUT", f"http://{self.address}/behave?mode={mode}", b"")[0] == 200
+        about = f"&key={urllib.parse.quote(key, safe='')}" if key else ""
+        assert fetch("PUT", f"http://{self.address}/behave?mode={mode}{about}", b"")[0] == 200
 
     def requests(self):
         """[method, path, key] of all requests for keys so far."""

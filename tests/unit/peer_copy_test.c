@@ -335,7 +335,7 @@ static void neighbours_use_each_others_memory(void **state)
 	assert_memory_equal(w.memory, memory, LENGTH - 1);
 	assert_int_equal(w.memory[LENGTH - 1], 0);
 	assert_string_equal(why(segment, memory, (uintptr_t)w.memory, 100),
-			    "one call of the runtime by the calling thread");
+			    "one call of the runtime, waited for at once");
 	assert_string_equal(why(segment, memory, (uintptr_t)w.memory, LENGTH),
 			    "calls of the runtime on a thread of their own");
 	/* It is told, lets go and says so: without that the answer would be BUSY. */

@@ -13,4 +13,7 @@ int command_config(int argc, char **argv);
 int command_metadata_server(int argc, char **argv);
 int command_doctor(int argc, char **argv);
 
+/* `causeway config --mooncake`; file may be NULL. */
+int config_mooncake(const char *command, const char *file);
+
 #endif

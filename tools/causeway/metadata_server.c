@@ -195,7 +195,9 @@ int command_metadata_server(int argc, char **argv)
 		fprintf(stderr, "%s: %s\n", COMMAND, text);
 		return 1;
 	}
+	/* Both are told by the call that meets them. */
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
 	if (stop_install() != 0) {
 		fprintf(stderr, "%s: signals cannot be handled: %s\n", COMMAND, strerror(errno));
 		return 1;

@@ -21,6 +21,8 @@
 #define THREADS_MIN 4
 #define THREADS_MAX 16
 #define BODY_STEP (16u << 10)
+/* Of a body that is not wanted, so much beyond --max-value is read. */
+#define DROPPED_MAX (1u << 20)
 
 #define TEXT_TYPE "text/plain; charset=utf-8"
 #define JSON_TYPE "application/json; charset=utf-8"
@@ -258,7 +260,7 @@ static enum MHD_Result take_piece(struct metadata_http *http, struct request *re
 	/* The rest is read, so that the client gets its answer, but not for ever. */
 	if (request->method != METHOD_PUT || request->refused) {
 		request->dropped += length;
-		return request->dropped > http->options.value_max ? MHD_NO : MHD_YES;
+		return request->dropped > http->options.value_max + DROPPED_MAX ? MHD_NO : MHD_YES;
 	}
 	if (length > request->size - body->length) {
 		size_t more = length > BODY_STEP ? length : BODY_STEP;
@@ -283,12 +285,13 @@ static enum MHD_Result take_piece(struct metadata_http *http, struct request *re
 	return MHD_YES;
 }
 
-/* Does the head say already that the body is too large? */
-static int announces_too_much(struct metadata_http *http, struct MHD_Connection *connection)
+/* Does the client announce a body that is too large, and wait for our word before it sends it? */
+static int asks_for_too_much(struct metadata_http *http, struct MHD_Connection *connection)
 {
-	const char *text = http->library->lookup_value(connection, MHD_HEADER_KIND, "Content-Length");
+	const char *length = http->library->lookup_value(connection, MHD_HEADER_KIND, "Content-Length");
 
-	return text && strtoull(text, NULL, 10) > http->options.value_max;
+	return length && strtoull(length, NULL, 10) > http->options.value_max &&
+	       http->library->lookup_value(connection, MHD_HEADER_KIND, "Expect");
 }
 
 static enum MHD_Result begin(struct metadata_http *http, struct MHD_Connection *connection, const char *path,
@@ -305,7 +308,7 @@ static enum MHD_Result begin(struct metadata_http *http, struct MHD_Connection *
 		request->refused = 404;
 	else if (request->method == METHOD_OTHER || (read_only && request->method != METHOD_GET))
 		request->refused = 405;
-	if (!announces_too_much(http, connection))
+	if (!asks_for_too_much(http, connection))
 		return MHD_YES;
 	if (!request->refused)
 		request->refused = 413;
@@ -377,10 +380,12 @@ struct metadata_http *metadata_http_start(const struct metadata_http_options *op
 	http->library = metadata_library(text);
 	if (!http->library)
 		goto fail;
-	/* Each thread of the pool has its share of the connections. */
+	/* Each thread of the pool has its share of the connections. With epoll the library does not notice that a
+	 * client has gone when that comes together with its last bytes; without ITC a thread that is full does not
+	 * notice the end. */
 	http->daemon = http->library->start_daemon(
-		MHD_USE_AUTO_INTERNAL_THREAD, 0, NULL, NULL, answer, http, MHD_OPTION_LISTEN_SOCKET, options->listen_fd,
-		MHD_OPTION_NOTIFY_COMPLETED, finished, http, MHD_OPTION_CONNECTION_LIMIT,
+		MHD_USE_POLL_INTERNAL_THREAD | MHD_USE_ITC, 0, NULL, NULL, answer, http, MHD_OPTION_LISTEN_SOCKET,
+		options->listen_fd, MHD_OPTION_NOTIFY_COMPLETED, finished, http, MHD_OPTION_CONNECTION_LIMIT,
 		connections < (unsigned)threads ? (unsigned)threads : connections, MHD_OPTION_CONNECTION_TIMEOUT,
 		IDLE_SECONDS, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
 		MHD_OPTION_THREAD_POOL_SIZE, (unsigned)threads, MHD_OPTION_END);

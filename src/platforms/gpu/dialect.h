@@ -114,7 +114,6 @@ struct cw__gpu_library {
 		struct cw__driver_symbols driver;
 	};
 	/* Driver dialect: the primary context of each device, retained when it is first entered and never let go. */
-	pthread_mutex_t lock; /* of retaining one */
 	int devices[CW__GPU_DEVICES_MAX];
 	_Atomic(struct cw__cu_context *) contexts[CW__GPU_DEVICES_MAX];
 	/* Runtime dialect: host functions of ours that streams stand still for, blocking calls in the default stream.

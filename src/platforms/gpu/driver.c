@@ -94,15 +94,11 @@ static int context_of(struct cw__gpu_library *library, int device, struct cw__cu
 	if (device < 0 || device >= (int)library->gpu.device_count)
 		return library->row->invalid_device;
 	context = atomic_load_explicit(&library->contexts[device], memory_order_acquire);
+	/* Two threads may retain it, which is as good as once: a lock could be held for ever. */
 	if (!context) {
-		pthread_mutex_lock(&library->lock);
-		context = atomic_load_explicit(&library->contexts[device], memory_order_relaxed);
-		if (!context) {
-			result = library->driver.DevicePrimaryCtxRetain(&context, library->devices[device]);
-			if (!result)
-				atomic_store_explicit(&library->contexts[device], context, memory_order_release);
-		}
-		pthread_mutex_unlock(&library->lock);
+		result = library->driver.DevicePrimaryCtxRetain(&context, library->devices[device]);
+		if (!result)
+			atomic_store_explicit(&library->contexts[device], context, memory_order_release);
 	}
 	if (!result)
 		*context_out = context;

@@ -12,8 +12,7 @@
 
 enum state { UNKNOWN, LOADED, ABSENT };
 
-#define CW_GPU_VENDOR(id, platform, dialect)                                                                           \
-	[CW__GPU_##id] = { .lock = PTHREAD_MUTEX_INITIALIZER, .loading = PTHREAD_MUTEX_INITIALIZER },
+#define CW_GPU_VENDOR(id, platform, dialect) [CW__GPU_##id] = { .loading = PTHREAD_MUTEX_INITIALIZER },
 static struct cw__gpu_library libraries[CW__GPU_VENDORS] = {
 #include <platforms/gpu/vendors.def>
 };

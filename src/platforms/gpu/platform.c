@@ -6,19 +6,24 @@
  *
  * Copies and waits run on streams of our own (track.h), never on the default stream, which waits for all others.
  */
+#include <platforms/gpu/aside.h>
 #include <platforms/gpu/row.h>
 #include <platforms/gpu/watch.h>
+#include <util/clock.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define DIGITS_MAX 6 /* of a device in a location */
+#define TIMEOUT (10 * CW__SECOND)
+#define RELEASE_WITHIN CW__SECOND /* longer than this freeing memory is left to itself */
 
 struct gpu_platform {
 	struct cw_host *host;
 	const struct cw__gpu *gpu;
 	const struct cw__gpu_row *row;
+	uint64_t timeout; /* ns, of a call that a caller waits for */
 	int numa_nodes[CW__GPU_DEVICES_MAX];
 };
 
@@ -56,6 +61,9 @@ static int platform_open(struct cw_host *host, enum cw__gpu_vendor vendor, void 
 	platform->host = host;
 	platform->gpu = gpu;
 	platform->row = &cw__gpu_rows[vendor];
+	platform->timeout = host->ops->setting_number ? host->ops->setting_number(host, "engine/device_timeout", 0) : 0;
+	if (!platform->timeout)
+		platform->timeout = TIMEOUT;
 	for (unsigned i = 0; i < gpu->device_count; i++)
 		platform->numa_nodes[i] = cw__gpu_numa_node(host, gpu->pci[i]);
 	cw__gpu_tracks_keep(gpu);
@@ -76,6 +84,11 @@ static void platform_close(void *state)
 /* Says what a call of the runtime came to and gives the status for it. */
 static int report(const struct gpu_platform *platform, const char *what, int device, int result)
 {
+	if (result == CW__GPU_NO_ANSWER) {
+		platform->host->ops->log(platform->host, CW_LOG_ERROR, "%s:%d: %s: the runtime does not come back",
+					 platform->gpu->name, device, what);
+		return CW_ERR_TIMED_OUT;
+	}
 	platform->host->ops->log(platform->host, CW_LOG_WARN, "%s:%d: %s failed: %d, %s", platform->gpu->name, device,
 				 what, result, platform->gpu->error_text(result));
 	if (cw__gpu_code_in(platform->row->no_memory, result))
@@ -94,19 +107,21 @@ static int ends_inside(const struct gpu_platform *platform, const struct cw__gpu
 	if (memory->allocation_length)
 		return length <= memory->allocation_length &&
 		       from - memory->allocation_base <= memory->allocation_length - length;
-	return !platform->gpu->query((void *)(uintptr_t)(from + length - 1), &last) && last.is_device &&
-	       last.device == memory->device;
+	return !cw__gpu_query_aside(platform->gpu, (void *)(uintptr_t)(from + length - 1), platform->timeout, &last) &&
+	       last.is_device && last.device == memory->device;
 }
 
 static int platform_claim(void *state, const void *address, size_t length, struct cw_memory_info *info_out)
 {
 	const struct gpu_platform *platform = state;
 	struct cw__gpu_memory memory;
-	int result = platform->gpu->query(address, &memory);
+	int result = cw__gpu_query_aside(platform->gpu, address, platform->timeout, &memory);
 
 	if (result) {
-		report(platform, "asking about an address", 0, result);
-		return CW_ERR_NOT_FOUND;
+		int status = report(platform, "asking about an address", 0, result);
+
+		/* It may be memory of a device: nobody else is to take it for the host's. */
+		return status == CW_ERR_TIMED_OUT ? status : CW_ERR_NOT_FOUND;
 	}
 	if (!memory.is_device)
 		return CW_ERR_NOT_FOUND;
@@ -276,34 +291,83 @@ static int platform_query(void *state, const struct cw_memory_options *options, 
 	return CW_OK;
 }
 
+struct memory_errand {
+	struct cw__gpu_errand errand; /* first */
+	const struct cw__gpu *gpu;
+	int device;
+	size_t length;
+	void *address;
+};
+
+static int allocate(struct cw__gpu_errand *errand)
+{
+	struct memory_errand *memory = (struct memory_errand *)errand;
+	const struct cw__gpu *gpu = memory->gpu;
+	struct errand zeros = { .length = memory->length };
+	struct cw__gpu_scope scope;
+	int result = gpu->enter(memory->device, &scope);
+
+	if (result)
+		return result;
+	result = gpu->allocate(&memory->address, memory->length);
+	if (!result && memory->address) {
+		zeros.to = memory->address;
+		result = on_track(gpu, memory->device, &zeros, put_zeros);
+		if (result)
+			gpu->release(memory->address);
+	}
+	if (result)
+		memory->address = NULL;
+	gpu->leave(&scope);
+	return result;
+}
+
+static int release(struct cw__gpu_errand *errand)
+{
+	struct memory_errand *memory = (struct memory_errand *)errand;
+	struct cw__gpu_scope scope;
+	int result = memory->address ? memory->gpu->enter(memory->device, &scope) : 0;
+
+	if (result || !memory->address)
+		return result;
+	result = memory->gpu->release(memory->address);
+	memory->gpu->leave(&scope);
+	return result;
+}
+
+static void allocated_late(struct cw__gpu_errand *errand)
+{
+	(void)release(errand);
+}
+
 static int platform_allocate(void *state, size_t length, const struct cw_memory_options *options,
 			     struct cw_allocation *allocation_out)
 {
 	const struct gpu_platform *platform = state;
-	const struct cw__gpu *gpu = platform->gpu;
 	int device = device_of(platform, options->location), result;
-	struct errand errand = { .length = length };
-	struct cw__gpu_scope scope;
-	void *address = NULL;
+	struct memory_errand *memory;
 
 	if (device < 0)
 		return CW_ERR_LOCATION;
-	result = gpu->enter(device, &scope);
-	if (result)
-		return report(platform, "using the device", device, result);
-	result = gpu->allocate(&address, length);
-	if (!result && address) {
-		errand.to = address;
-		result = on_track(gpu, device, &errand, put_zeros);
-		if (result)
-			gpu->release(address);
-	}
-	gpu->leave(&scope);
-	if (result || !address)
-		return report(platform, "allocating memory", device, result);
-	*allocation_out = (struct cw_allocation){
-		.address = address, .length = length, .share_fd = -1, .handle = (void *)(intptr_t)device
+	memory = calloc(1, sizeof(*memory));
+	if (!memory)
+		return CW_ERR_NO_MEMORY;
+	*memory = (struct memory_errand){
+		.errand = { .run = allocate, .undo = allocated_late },
+		.gpu = platform->gpu,
+		.device = device,
+		.length = length,
 	};
+	result = cw__gpu_aside(&memory->errand, platform->timeout);
+	if (result == CW__GPU_NO_ANSWER || result || !memory->address) {
+		if (result != CW__GPU_NO_ANSWER)
+			free(memory);
+		return report(platform, "allocating memory", device, result);
+	}
+	*allocation_out = (struct cw_allocation){
+		.address = memory->address, .length = length, .share_fd = -1, .handle = (void *)(intptr_t)device
+	};
+	free(memory);
 	return CW_OK;
 }
 
@@ -311,13 +375,16 @@ static void platform_release(void *state, struct cw_allocation *allocation)
 {
 	const struct gpu_platform *platform = state;
 	int device = (int)(intptr_t)allocation->handle, result;
-	struct cw__gpu_scope scope;
+	struct memory_errand *memory = calloc(1, sizeof(*memory));
 
-	result = platform->gpu->enter(device, &scope);
-	if (!result) {
-		result = platform->gpu->release(allocation->address);
-		platform->gpu->leave(&scope);
-	}
+	if (!memory)
+		return; /* it stays, as other things will now */
+	*memory = (struct memory_errand){
+		.errand = { .run = release }, .gpu = platform->gpu, .device = device, .address = allocation->address
+	};
+	result = cw__gpu_aside(&memory->errand, RELEASE_WITHIN);
+	if (result != CW__GPU_NO_ANSWER)
+		free(memory);
 	if (result)
 		report(platform, "freeing memory", device, result);
 }

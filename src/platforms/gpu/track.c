@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Streams and events that are used again and again; see track.h. */
+#include <platforms/gpu/aside.h>
 #include <platforms/gpu/track.h>
 #include <util/clock.h>
 #include <pthread.h>
@@ -8,6 +9,7 @@
 
 #define OUT_OF_MEMORY 2 /* what every vendor calls it */
 
+#define CLOSE_WITHIN CW__SECOND /* then closing tracks is left to itself */
 #define DRAIN_NS CW__SECOND
 #define DRAIN_PAUSE_NS 1000000
 
@@ -92,23 +94,49 @@ void cw__gpu_tracks_keep(const struct cw__gpu *gpu)
 	pthread_mutex_unlock(&pool.lock);
 }
 
+struct closing {
+	struct cw__gpu_errand errand; /* first */
+	struct cw__gpu_track *tracks;
+};
+
+static int close_all(struct cw__gpu_errand *errand)
+{
+	struct closing *closing = (struct closing *)errand;
+	struct cw__gpu_track *track;
+
+	while ((track = closing->tracks) != NULL) {
+		closing->tracks = track->next;
+		close_track(track);
+	}
+	return 0;
+}
+
+/* Of one device, because one that does not come back keeps its thread. */
+static void close_idle(struct cw__gpu_track *tracks)
+{
+	struct closing *closing = calloc(1, sizeof(*closing));
+
+	if (!closing)
+		return; /* they stay open */
+	*closing = (struct closing){ .errand = { .run = close_all }, .tracks = tracks };
+	if (cw__gpu_aside(&closing->errand, CLOSE_WITHIN) != CW__GPU_NO_ANSWER)
+		free(closing);
+}
+
 void cw__gpu_tracks_let_go(const struct cw__gpu *gpu)
 {
-	struct cw__gpu_track *dropped = NULL, *track;
+	struct cw__gpu_track *dropped[CW__GPU_DEVICES_MAX] = { NULL };
 
 	pthread_mutex_lock(&pool.lock);
 	if (--pool.keepers[gpu->vendor] == 0)
-		for (unsigned i = 0; i < CW__GPU_DEVICES_MAX; i++)
-			while ((track = pool.idle[gpu->vendor][i]) != NULL) {
-				pool.idle[gpu->vendor][i] = track->next;
-				track->next = dropped;
-				dropped = track;
-			}
+		for (unsigned i = 0; i < CW__GPU_DEVICES_MAX; i++) {
+			dropped[i] = pool.idle[gpu->vendor][i];
+			pool.idle[gpu->vendor][i] = NULL;
+		}
 	pthread_mutex_unlock(&pool.lock);
-	while ((track = dropped) != NULL) {
-		dropped = track->next;
-		close_track(track);
-	}
+	for (unsigned i = 0; i < CW__GPU_DEVICES_MAX; i++)
+		if (dropped[i])
+			close_idle(dropped[i]);
 }
 
 /* ------------------------------------------------------------------------------------------- last resorts */

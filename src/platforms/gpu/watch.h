@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Who tells when a device has come to a place in its work: one thread of the process, started with the first watch,
- * that asks for the recorded events in turn and sleeps when there are none. It is not the runtime's own thread for
- * calls to the host, because fences block that one.
+ * Who tells when a device has come to a place in its work: one thread of the process for each device, started with the
+ * first watch there, that asks for the recorded events in turn and sleeps when there are none. It is not the runtime's
+ * own thread for calls to the host, because fences block that one; and not one for all devices, because a call for one
+ * that does not answer may never return.
  */
 #ifndef CW_PLATFORMS_GPU_WATCH_H
 #define CW_PLATFORMS_GPU_WATCH_H
@@ -10,7 +11,7 @@
 #include <platforms/gpu/track.h>
 
 /* Each owner of watches says that it is there, and that it goes: what it still watches then ends with CW_ERR_IO, and
- * after the call no ready() of it runs. The thread ends with the last owner. One that is stuck in a call of a runtime
+ * after the call no ready() of it runs. The threads end with the last owner. One that is stuck in a call of a runtime
  * is left behind after a second: then ready() runs when that call returns, and the thread stays. */
 void cw__gpu_watch_open(void);
 void cw__gpu_watch_close(const void *owner);

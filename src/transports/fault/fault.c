@@ -428,6 +428,7 @@ static int fault_copy(void *transport, void *opened, struct cw_slice *outer)
 	int status;
 
 	slice.inner.rail = (uint16_t)(outer->rail / fault->spread);
+	slice.inner.flags &= ~CW_SLICE_STAYS; /* ours does not */
 	if (misfortunes & (START_LATE | END_LATE)) {
 		struct timespec pause = { .tv_nsec = (long)(draw_delay(fault) % CW__MS) };
 

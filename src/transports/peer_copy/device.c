@@ -12,7 +12,6 @@
 
 #define HELD_LONG CW__SECOND           /* by one call: small copies go to a lane */
 #define HELD_TOO_LONG (5 * CW__SECOND) /* nothing new is given to the device */
-#define TRY_AGAIN_NS 20000             /* between two tries for a lock, when there is a limit */
 #define PROOF_BYTES (256u * 1024)      /* looked at in one call */
 #define DEAF_NS (10 * CW__SECOND)      /* how long a refused way is not tried again */
 
@@ -45,23 +44,30 @@ static void devices_init(void)
 			pthread_mutex_init(&devices[vendor][i].lock, NULL);
 }
 
+/* By the clock that C libraries of ten years ago have for this; whoever sets it makes us wait longer or shorter once.
+ */
+static int lock_within(pthread_mutex_t *lock, uint64_t timeout)
+{
+	struct timespec at;
+
+	clock_gettime(CLOCK_REALTIME, &at);
+	at.tv_sec += (time_t)(timeout / CW__SECOND);
+	at.tv_nsec += (long)(timeout % CW__SECOND);
+	if (at.tv_nsec >= (long)CW__SECOND) {
+		at.tv_nsec -= (long)CW__SECOND;
+		at.tv_sec++;
+	}
+	return pthread_mutex_timedlock(lock, &at);
+}
+
 static int lock_one(uint32_t vendor, int device, uint64_t timeout)
 {
 	pthread_mutex_t *lock = &devices[vendor][device].lock;
-	uint64_t until;
 	int busy = pthread_mutex_trylock(lock);
 
 	if (busy) {
 		atomic_fetch_add_explicit(&devices[vendor][device].wanted, 1, memory_order_relaxed);
-		if (timeout == CW_FOREVER) {
-			busy = pthread_mutex_lock(lock);
-		} else {
-			const struct timespec pause = { 0, TRY_AGAIN_NS };
-
-			until = cw__after(cw__now(), timeout);
-			while ((busy = pthread_mutex_trylock(lock)) && cw__now() < until)
-				nanosleep(&pause, NULL);
-		}
+		busy = lock_within(lock, timeout);
 		atomic_fetch_sub_explicit(&devices[vendor][device].wanted, 1, memory_order_relaxed);
 	}
 	if (busy)
@@ -98,18 +104,16 @@ void cw__pc_unlock(uint32_t vendor, int to, int from)
 		unlock_one(vendor, from);
 }
 
-static int is_held(uint32_t vendor, int device, uint64_t now, uint64_t limit)
+static int is_held(uint32_t vendor, int device, uint64_t limit)
 {
 	uint64_t since = device < 0 ? 0 : atomic_load_explicit(&devices[vendor][device].since, memory_order_relaxed);
 
-	return since && now > since && now - since > limit;
+	return since && cw__now() > cw__after(since, limit);
 }
 
 int cw__pc_is_held(uint32_t vendor, int to, int from)
 {
-	uint64_t now = cw__now();
-
-	return is_held(vendor, to, now, HELD_LONG) || is_held(vendor, from, now, HELD_LONG);
+	return is_held(vendor, to, HELD_LONG) || is_held(vendor, from, HELD_LONG);
 }
 
 int cw__pc_is_wanted(uint32_t vendor, int to, int from)
@@ -284,7 +288,7 @@ static const char *device_fault(const struct cw__peer_copy *pc, int device)
 	if (atomic_load_explicit(&pc->devices[device].lost, memory_order_relaxed))
 		return "off: the device is lost";
 	if (atomic_load_explicit(&pc->devices[device].stuck, memory_order_relaxed) ||
-	    is_held(pc->gpu->vendor, device, cw__now(), HELD_TOO_LONG))
+	    is_held(pc->gpu->vendor, device, HELD_TOO_LONG))
 		return "off: an earlier copy on the device does not end";
 	return NULL;
 }

@@ -6,11 +6,13 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <transports/peer_copy/inside.h>
 #include <unistd.h>
 
 #define LEAVE_FIRST (100 * CW__MS) /* until DETACH is tried again when the peer could not be told */
 #define LEAVE_LAST (2 * CW__SECOND)
+#define ORPHANS_MAX 4096u /* most of their owners are dead */
 
 static const struct cw_host_ops *ops_of(const struct cw__pc_import *import)
 {
@@ -25,6 +27,18 @@ static void say_why(struct cw__pc_peer *peer, const char *why)
 
 /* ------------------------------------------------------------------------------------------ beginning, end */
 
+/* Nobody else can guess it, and so end the grant. */
+static uint64_t new_number(void)
+{
+	static _Atomic uint64_t last;
+	uint64_t number = 0;
+
+	while (!number)
+		if (getrandom(&number, sizeof(number), 0) != sizeof(number))
+			number = atomic_fetch_add_explicit(&last, 1, memory_order_relaxed) + 1;
+	return number;
+}
+
 static struct cw__pc_import *import_new(struct cw__pc_peer *peer, const struct cw_remote_view *remote)
 {
 	struct cw__peer_copy *pc = peer->pc;
@@ -36,7 +50,8 @@ static struct cw__pc_import *import_new(struct cw__pc_peer *peer, const struct c
 	import->loop = peer->core->loop;
 	import->peer = peer;
 	import->state = CW__PC_ASKING;
-	import->number = atomic_fetch_add_explicit(&pc->numbers, 1, memory_order_relaxed) + 1;
+	import->number = new_number();
+	memcpy(import->instance, peer->core->instance, sizeof(import->instance));
 	import->region = remote->id;
 	import->key = remote->key;
 	import->address = remote->address;
@@ -105,6 +120,39 @@ static void leave_later(struct cw__pc_peer *peer)
 	ops->timer_set(peer->core->loop, &peer->leave_timer, cw__after(ops->now(), peer->leave_pause));
 }
 
+/* Its peer is closed. When no answer and no keeper can come back to it, it waits for another opening of that peer. */
+static void orphan(struct cw__pc_import *import)
+{
+	struct cw__peer_copy *pc = import->pc;
+
+	if (import->asked || import->task_posted)
+		return;
+	if (atomic_load_explicit(&pc->orphans, memory_order_relaxed) >= ORPHANS_MAX) {
+		import_end(import);
+		return;
+	}
+	pthread_mutex_lock(&pc->lock);
+	import->orphan = 1;
+	atomic_fetch_add_explicit(&pc->orphans, 1, memory_order_relaxed);
+	cw__list_each(node, &pc->peers)
+	{
+		struct cw__pc_peer *peer = cw__container(node, struct cw__pc_peer, node);
+
+		if (!memcmp(peer->core->instance, import->instance, sizeof(import->instance)))
+			cw__pc_peer_wake(peer);
+	}
+	pthread_mutex_unlock(&pc->lock);
+}
+
+static void leave_peer(struct cw__pc_import *import)
+{
+	import->state = CW__PC_LEAVING;
+	cw__list_remove(&import->peer_node);
+	import->peer = NULL;
+	import->left = 1;
+	orphan(import);
+}
+
 static void detach_answered(void *arg, int status, const void *reply, size_t length)
 {
 	struct cw__pc_import *import = arg;
@@ -112,16 +160,18 @@ static void detach_answered(void *arg, int status, const void *reply, size_t len
 	(void)reply;
 	(void)length;
 	import->asked--;
-	if (import->peer && is_lost(status)) {
+	if (is_lost(status) && import->peer) {
 		leave_later(import->peer);
 		return;
 	}
+	if (is_lost(status) && import->left) {
+		orphan(import);
+		return;
+	}
+	import->left = 0;
 	if (import->peer)
 		import->peer->leave_pause = 0;
-	if (import->peer)
-		import_end(import);
-	else
-		release_if_over(import);
+	import_end(import);
 }
 
 static int send_detach(struct cw__pc_import *import)
@@ -170,9 +220,10 @@ void cw__pc_imports_adopt(struct cw__pc_peer *peer)
 	{
 		struct cw__pc_import *import = cw__container(node, struct cw__pc_import, node);
 
-		if (!import->orphan || memcmp(import->envelope.instance, peer->core->instance, CW__PC_INSTANCE_BYTES))
+		if (!import->orphan || memcmp(import->instance, peer->core->instance, CW__PC_INSTANCE_BYTES))
 			continue;
-		import->orphan = 0;
+		import->orphan = import->left = 0;
+		atomic_fetch_sub_explicit(&pc->orphans, 1, memory_order_relaxed);
 		import->peer = peer;
 		import->loop = peer->core->loop;
 		cw__list_push_back(&peer->imports, &import->peer_node);
@@ -243,6 +294,23 @@ static const char *take_envelope(struct cw__pc_import *import, const void *data,
 	return NULL;
 }
 
+/* The runtime does not come back with the mapping: the core is to go another way. */
+static void opening_lasts(struct cw_timer *timer)
+{
+	struct cw__pc_import *import = cw__container(timer, struct cw__pc_import, timer);
+	struct cw_import *token = import->token;
+
+	if (import->state != CW__PC_OPENING || !import->peer)
+		return;
+	import->pc->host->ops->log(import->pc->host, CW_LOG_ERROR,
+				   "%s: opening memory of %s on device %d: the runtime does not come back",
+				   import->pc->kind.name, import->peer->core->name, import->side.device);
+	say_why(import->peer, "off: the runtime does not come back from opening the peer's handle");
+	import->state = CW__PC_LATE;
+	import->token = NULL;
+	ops_of(import)->import_done(token, CW_ERR_UNSUPPORTED, NULL);
+}
+
 static void attach_answered(void *arg, int status, const void *reply, size_t length)
 {
 	struct cw__pc_import *import = arg;
@@ -251,6 +319,13 @@ static void attach_answered(void *arg, int status, const void *reply, size_t len
 	import->asked--;
 	if (import->over) {
 		release_if_over(import);
+		return;
+	}
+	if (import->left) { /* what came of it is for the owner to hear, if it knows of it */
+		if (status && !is_lost(status) && !import->asked)
+			import_end(import);
+		else
+			orphan(import);
 		return;
 	}
 	if (status) {
@@ -274,8 +349,12 @@ static void attach_answered(void *arg, int status, const void *reply, size_t len
 	}
 	import->state = CW__PC_OPENING;
 	import->side.mapped = 1;
-	if (cw__pc_keeper_give(import))
+	if (cw__pc_keeper_give(import)) {
 		give_up(import, CW_ERR_UNSUPPORTED, "off: out of memory", 1);
+		return;
+	}
+	import->timer.fire = opening_lasts;
+	ops_of(import)->timer_set(import->loop, &import->timer, cw__after(cw__now(), import->pc->timeout));
 }
 
 static void opened(struct cw__pc_import *import)
@@ -285,13 +364,23 @@ static void opened(struct cw__pc_import *import)
 	if (import->keeper_result) {
 		pc->host->ops->log(pc->host, CW_LOG_WARN, "%s: memory of %s on device %d cannot be opened: %s (%d)",
 				   pc->kind.name, import->peer->core->name, import->side.device,
-				   pc->gpu->error_text(import->keeper_result), import->keeper_result);
+				   import->keeper_result == CW__PC_TOO_SHORT
+					   ? "it is shorter than the peer said"
+					   : pc->gpu->error_text(import->keeper_result),
+				   import->keeper_result);
 		give_up(import, CW_ERR_UNSUPPORTED, "off: the peer's handle cannot be opened here", 1);
 		return;
 	}
 	import->state = CW__PC_READY;
 	import->side.shift = cw__pc_mapping_base(import->mapping) + import->envelope.offset - import->address;
 	done(import, CW_OK);
+}
+
+/* 0 = the keeper is at it, else there is nothing to close, or it stays open because there is no thread to do it. */
+static int close_mapping(struct cw__pc_import *import)
+{
+	import->state = CW__PC_CLOSING;
+	return !import->mapping || cw__pc_keeper_give(import);
 }
 
 /* The keeper has opened or closed the mapping. */
@@ -302,10 +391,15 @@ static void keeper_done(struct cw_task *task)
 	import->task_posted = cw__pc_keeper_is_busy(import);
 	if (import->task_posted)
 		return; /* it was given back to the keeper meanwhile */
-	if (import->over || import->orphan)
+	ops_of(import)->timer_stop(import->loop, &import->timer);
+	if (import->over)
 		release_if_over(import);
+	else if (import->left)
+		orphan(import);
 	else if (import->state == CW__PC_OPENING)
 		opened(import);
+	else if (import->state == CW__PC_LATE && close_mapping(import))
+		leave(import);
 	else if (import->state == CW__PC_CLOSING)
 		leave(import);
 }
@@ -346,13 +440,6 @@ int cw__peer_copy_import(void *transport, void *opened_peer, const struct cw_rem
 }
 
 /* ---------------------------------------------------------------------------------------------- closing */
-
-/* 0 = the keeper is at it, else there is nothing to close, or it stays open because there is no thread to do it. */
-static int close_mapping(struct cw__pc_import *import)
-{
-	import->state = CW__PC_CLOSING;
-	return !import->mapping || cw__pc_keeper_give(import);
-}
 
 void cw__peer_copy_import_close(void *transport, void *peer, void *imported)
 {
@@ -402,24 +489,22 @@ static void close_now(struct cw__pc_import *import, int leak, uint64_t until)
 {
 	struct cw_import *token = import->token;
 	const struct cw_host_ops *ops = ops_of(import);
+	int opening;
 
 	import->token = NULL;
-	if (import->state == CW__PC_OPENING || import->state == CW__PC_CLOSING)
+	ops->timer_stop(import->loop, &import->timer);
+	opening = import->state == CW__PC_OPENING || import->state == CW__PC_LATE;
+	if (opening || import->state == CW__PC_CLOSING)
 		leak |= cw__pc_keeper_await(import, until) != CW_OK;
 	if (!leak && import->mapping && import->state != CW__PC_LEAVING)
 		leak = close_mapping(import) || cw__pc_keeper_await(import, until);
-	if (leak && (import->mapping || import->state == CW__PC_OPENING)) {
+	if (leak && (import->mapping || opening)) {
 		import_end(import);
-	} else if (import->state == CW__PC_LEAVING && import->asked) {
-		import_end(import);
-	} else if (send_detach(import) && import->state != CW__PC_ASKING) {
-		/* The peer cannot be told now: perhaps when it is opened again. */
-		import->state = CW__PC_LEAVING;
-		cw__list_remove(&import->peer_node);
-		import->peer = NULL;
-		import->orphan = 1;
 	} else {
-		import_end(import);
+		/* Asked again when the peer is opened again, if nobody hears it now. */
+		if (import->state != CW__PC_LEAVING || !import->asked)
+			(void)send_detach(import);
+		leave_peer(import);
 	}
 	if (token)
 		ops->import_done(token, CW_ERR_CLOSED, NULL);

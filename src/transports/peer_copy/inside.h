@@ -19,7 +19,7 @@
 #include <util/clock.h>
 #include <util/list.h>
 
-#define CW__PC_RAIL_SYNC 0u     /* by the calling thread */
+#define CW__PC_RAIL_SYNC 0u     /* small: blocking calls on a lane of their own, waited for at once */
 #define CW__PC_RAIL_BLOCKING 1u /* blocking calls on a lane's thread */
 #define CW__PC_RAIL_ASYNC 2u    /* streams and events */
 #define CW__PC_RAIL_LINKS 3u    /* and up: one for each link */
@@ -28,6 +28,7 @@
 #define CW__PC_SYNC_PIECES 16u                 /* more of them go to a lane */
 #define CW__PC_JOBS 16u                        /* slices posted at once on rails 1 and 2 */
 #define CW__PC_LINK_JOBS 4u                    /* and on each link */
+#define CW__PC_QUICK_JOBS 32u                  /* small ones of one peer, in as many threads */
 #define CW__PC_ENDS (CW__GPU_DEVICES_MAX + 1u) /* host memory is end 0, device n is end n + 1 */
 
 /* Where the bytes of a copy come from and go to; constant for a slice. */
@@ -36,6 +37,7 @@ struct cw__pc_way {
 	int mapped;   /* one side is memory of another process */
 	int writes;   /* into that side */
 	int link;     /* or -1 */
+	int quick;    /* small: not behind large ones */
 };
 
 /* One side of a slice: where `address` of its region is really touched is address + shift. */
@@ -45,12 +47,14 @@ struct cw__pc_side {
 	uint64_t shift;
 };
 
-#define CW__PC_NOT_ARRIVED (-601) /* beside vendors' results: of a copy that succeeded and did nothing */
+/* Beside vendors' results: */
+#define CW__PC_NOT_ARRIVED (-601) /* of a copy that succeeded and did nothing */
+#define CW__PC_TOO_SHORT (-603)   /* what a handle opened is less than its owner said */
 
 /* A device, as this transport has met it. */
 struct cw__pc_device {
 	_Atomic int lost;            /* a fatal result: nothing is started there any more */
-	_Atomic unsigned stuck;      /* lanes given up in the middle of a copy that has not ended yet */
+	_Atomic unsigned stuck;      /* lanes in the middle of a copy that should have ended long ago */
 	_Atomic int heard;           /* a write into a mapping of its own memory was seen to arrive */
 	_Atomic uint64_t deaf_until; /* writes into mappings of its own memory were refused; another try then */
 };
@@ -68,10 +72,11 @@ struct cw__peer_copy {
 	const struct cw__gpu *gpu; /* kind.gpu */
 	unsigned link_count;       /* those that are rails */
 	uint64_t grace;            /* ns: how long closing waits for copies */
+	uint64_t timeout;          /* ns: how long registering waits for a call of the runtime */
 	uint64_t start;            /* of this process, see cw__pc_message */
 	struct cw_loop *loop;      /* where holders are watched */
 	struct cw__list opened;    /* process-wide list of open transports, see grant.c */
-	_Atomic uint64_t numbers;  /* for ATTACH */
+	_Atomic unsigned orphans;  /* imports whose owner is to hear DETACH when it can be reached again */
 	_Atomic unsigned leaked;   /* lanes given up for good */
 	struct cw__pc_device devices[CW__GPU_DEVICES_MAX];
 	struct cw__pc_link links[CW__PC_LINKS_MAX];
@@ -85,9 +90,9 @@ struct cw__peer_copy {
 	struct cw__list zombies; /* closed ones whose task is still in its loop's inbox */
 	struct cw__list imports; /* cw__pc_import.node: all there are */
 	struct cw__list lanes;   /* cw__pc_lane.node */
-	_Atomic(struct cw__pc_lane *) table[CW__PC_ENDS][CW__PC_ENDS]; /* by from, to; without a link */
-	_Atomic(struct cw__pc_lane *) link_table[CW__PC_LINKS_MAX][2]; /* [1]: from the link's second device */
-	struct cw__pc_keeper *keeper;
+	_Atomic(struct cw__pc_lane *) table[2][CW__PC_ENDS][CW__PC_ENDS]; /* by quick, from, to; without a link */
+	_Atomic(struct cw__pc_lane *) link_table[CW__PC_LINKS_MAX][2];    /* [1]: from the link's second device */
+	struct cw__pc_keeper *keepers;                                    /* one for each device, then one for links */
 };
 
 static inline int cw__pc_is_end(const struct cw__peer_copy *pc, int device)
@@ -161,6 +166,7 @@ uint64_t cw__pc_mapping_base(const struct cw__pc_mapping *mapping);
 enum cw__pc_import_state {
 	CW__PC_ASKING,  /* ATTACH was sent */
 	CW__PC_OPENING, /* at the keeper's */
+	CW__PC_LATE,    /* still there, but nobody waits for it any more: it is closed as soon as it is open */
 	CW__PC_READY,
 	CW__PC_CLOSING, /* at the keeper's */
 	CW__PC_LEAVING  /* nothing of it is used here; the owner is to hear of it by DETACH */
@@ -176,14 +182,17 @@ struct cw__pc_import {
 	struct cw_import *token;  /* until import_done() */
 	enum cw__pc_import_state state;
 	uint64_t number, region, key, address, length;
+	unsigned char instance[CW__PC_INSTANCE_BYTES]; /* of the owner */
 	struct cw__pc_side side;
 	struct cw__pc_envelope envelope;
 	struct cw__pc_mapping *mapping; /* NULL = the owner's addresses, in its own process */
+	struct cw_timer timer;          /* OPENING: until when */
 	int asked;                      /* answers that will come: 0, 1 or 2 */
 	int taken_back;                 /* the core was told to stop using it */
-	int orphan;                     /* LEAVING, but its peer was closed before it could be told; lock */
-	int over;                       /* freed when neither asked nor keeper_task is under way */
-	struct cw__list keeper_node;    /* keeper's lock, as the next three */
+	int left;                       /* its peer was closed, and nobody knows whether the owner has heard DETACH */
+	int orphan;                  /* that, and nothing is under way: the next opening of its peer takes it; lock */
+	int over;                    /* freed when neither asked nor keeper_task is under way */
+	struct cw__list keeper_node; /* keeper's lock, as the next three */
 	int keeper_busy, keeper_told, keeper_result;
 	int task_posted; /* the keeper has it, or its word is on its way to the loop; loop */
 	struct cw_task task;
@@ -202,10 +211,10 @@ void cw__pc_imports_free(struct cw__peer_copy *pc);
 
 /* ------------------------------------------------------------------------------------------- keeper.c */
 
-/* A thread for what may take long and belongs to no lane: opening and closing mappings, asking after links. */
-int cw__pc_keeper_open(struct cw__peer_copy *pc);
-/* 0 = it is stuck in a call and was left behind. */
-int cw__pc_keeper_close(struct cw__peer_copy *pc);
+/* Threads for what may take long and belongs to no lane: opening and closing mappings, asking after links. */
+int cw__pc_keepers_open(struct cw__peer_copy *pc);
+/* Returns how many are stuck in calls and were left behind. */
+unsigned cw__pc_keepers_close(struct cw__peer_copy *pc);
 /* On the loop. Closes the import's mapping when it has one, else opens it; the import's task runs there when it is
  * done, with a vendor's keeper_result. ERR_NO_MEMORY: no thread. */
 int cw__pc_keeper_give(struct cw__pc_import *import);
@@ -218,8 +227,18 @@ void cw__pc_keeper_watch(struct cw__peer_copy *pc, unsigned link);
 
 /* --------------------------------------------------------------------------------------------- peer.c */
 
+/* Who ends a quick job. */
+enum cw__pc_wait {
+	CW__PC_FREE = 0,
+	CW__PC_WAITED, /* for by the thread that posted it, which takes the result */
+	CW__PC_ENDING, /* the lane is about to say so */
+	CW__PC_ENDED,
+	CW__PC_ADRIFT /* it waits no more: as any other job */
+};
+
 /* A slice in a lane, or on its way back. */
 struct cw__pc_job {
+	_Atomic int wait;        /* of quick ones: enum cw__pc_wait */
 	struct cw__pc_job *next; /* of the free ones (loop), a lane's queue (its lock), or the finished ones (atomic) */
 	struct cw__pc_peer *peer;
 	struct cw_slice *slice;   /* NULL = given up; the lane's lock */
@@ -228,12 +247,17 @@ struct cw__pc_job {
 	uint64_t local_shift, remote_shift;
 	int async;
 	_Atomic int canceled;
-	int ending;      /* the lane has done with it; the lane's lock */
-	uint64_t offset; /* of the slice: up to here it was copied or put on its way; the lane's thread */
-	int status;      /* the lane's thread, then the loop */
+	int ending;        /* the lane has done with it; the lane's lock */
+	uint64_t expected; /* how long it will take from its posting on; 0 = nobody knows; loop */
+	uint64_t offset;   /* of the slice: up to here it was copied or put on its way; the lane's thread */
+	int status;        /* the lane's thread, then the loop */
 	enum cw_remote_state remote;
 	int pinned; /* grant counts */
 	struct cw_grant grant;
+	/* Of quick ones, from who posts them: */
+	struct cw_claim claim;
+	struct cw_piece pieces[CW__PC_SYNC_PIECES];
+	unsigned piece_count;
 };
 
 struct cw__pc_peer {
@@ -247,14 +271,16 @@ struct cw__pc_peer {
 	struct cw_timer leave_timer;
 	uint64_t leave_pause;
 	struct cw__pc_job *jobs, *free_jobs;       /* loop */
-	unsigned job_count, jobs_out;              /* loop */
+	struct cw__pc_job *quick_jobs;             /* CW__PC_QUICK_JOBS; any thread */
+	unsigned job_count;                        /* constant */
 	uint64_t full;                             /* rails on which post() took fewer; loop */
 	unsigned char told_down[CW__PC_LINKS_MAX]; /* what the core was told of links; loop */
 	_Atomic(struct cw__pc_job *) finished;
 	_Atomic unsigned reporters; /* lanes that are just handing over a job */
 	_Atomic int posted;
-	_Atomic int notifier;    /* processor of the lane that gave the notice */
-	_Atomic uint64_t notice; /* a job is about to end: the loop may wait for it until then; 0 = none */
+	struct cw_timer end_timer;  /* a little before a job is expected to end, its loop is awake to see it; loop */
+	struct cw__pc_lane *ending; /* the lane of that job; NULL = the timer is not set; loop */
+	uint64_t end_until;
 	struct cw_task task;
 	int closed;         /* loop */
 	unsigned abandoned; /* jobs that lanes have not given back; loop */
@@ -289,15 +315,29 @@ void cw__pc_peer_wake(struct cw__pc_peer *peer);
 
 /* Queues a job. On the loop; never blocks for long. ERR_NO_MEMORY: no thread. */
 int cw__pc_lane_post(struct cw__peer_copy *pc, struct cw__pc_job *job);
+/* The processor on which the lane works. Any thread. */
+int cw__pc_lane_processor(const struct cw__pc_lane *lane);
 /* Ends a job soon. 1 = it had not begun, and is the caller's again. On the loop. */
 int cw__pc_lane_cancel(struct cw__pc_job *job);
 /* Takes the slice away from a job that does not end: nobody can say what its lane still touches. 0 = it is ending just
  * now, wait for it. On the loop. */
 int cw__pc_lane_abandon(struct cw__pc_job *job);
+/* Has the lane of this way been at one thing for longer than small copies take? Any thread. */
+int cw__pc_lane_is_slow(struct cw__peer_copy *pc, const struct cw__pc_way *way);
 /* Stops all lanes, waiting until `until`. Returns how many did not stop. No loop runs any more. */
 unsigned cw__pc_lanes_close(struct cw__peer_copy *pc, uint64_t until);
 
 /* ------------------------------------------------------------------------------------------- device.c */
+
+/* Between two looks at what another thread is about to change. */
+static inline void cw__pc_relax(void)
+{
+#if defined(__x86_64__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("yield");
+#endif
+}
 
 /* The device whose context a copy needs: the source's, unless that is host memory. */
 static inline int cw__pc_home(const struct cw__pc_way *way)
@@ -309,7 +349,7 @@ static inline int cw__pc_home(const struct cw__pc_way *way)
 int cw__pc_way_check(const struct cw__peer_copy *pc, const struct cw__pc_way *way, const char **why_out);
 
 /* Locks the devices of a way, in rising order; to be held only while calls are put on their way, and during blocking
- * ones. timeout: ns, ERR_BUSY when it is over; CW_FOREVER never fails. */
+ * ones. timeout: ns for each of them, ERR_BUSY when it is over. */
 int cw__pc_lock(uint32_t vendor, int to, int from, uint64_t timeout);
 void cw__pc_unlock(uint32_t vendor, int to, int from);
 /* Somebody has held one of these devices for long. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The keeper: one thread of an open transport for calls of the runtime that may take long and belong to no lane. It
- * opens and closes mappings of other processes' memory, and asks about once a second after links that failed.
+ * Keepers: threads of an open transport for calls of the runtime that may take long and belong to no lane. Each device
+ * has one that opens and closes mappings of other processes' memory there; another one asks about once a second after
+ * links that failed.
  */
 #include <stdlib.h>
 #include <transports/peer_copy/inside.h>
@@ -9,6 +10,8 @@
 #define LOOK_FIRST CW__SECOND
 #define LOOK_LAST (32 * CW__SECOND)
 #define UP_LONG (60 * CW__SECOND)
+#define LINKS CW__GPU_DEVICES_MAX /* the keeper of links */
+#define KEEPERS (CW__GPU_DEVICES_MAX + 1u)
 
 struct cw__pc_keeper {
 	struct cw__peer_copy *pc;
@@ -110,7 +113,7 @@ static int start(struct cw__pc_keeper *keeper)
 
 void cw__pc_keeper_watch(struct cw__peer_copy *pc, unsigned number)
 {
-	struct cw__pc_keeper *keeper = pc->keeper;
+	struct cw__pc_keeper *keeper = &pc->keepers[LINKS];
 	struct cw__pc_link *link = &pc->links[number];
 	uint64_t now = cw__now();
 
@@ -129,6 +132,32 @@ void cw__pc_keeper_watch(struct cw__peer_copy *pc, unsigned number)
 
 /* -------------------------------------------------------------------------------------------- mappings */
 
+/* Is that much there? The owner only said so. A runtime that knows nothing about opened memory cannot tell. */
+static int is_long_enough(const struct cw__gpu *gpu, uint64_t base, const struct cw__pc_envelope *envelope)
+{
+	uint64_t from = base + envelope->offset, last = from + envelope->length - 1;
+	struct cw__gpu_memory first, end;
+
+	if (from < base || last < from)
+		return 0;
+	if (gpu->query((const void *)(uintptr_t)from, &first) || !first.is_device)
+		return 1;
+	if (first.allocation_length)
+		return from >= first.allocation_base && last - first.allocation_base < first.allocation_length;
+	return !gpu->query((const void *)(uintptr_t)last, &end) && end.is_device && end.device == first.device;
+}
+
+static int open_mapping(const struct cw__gpu *gpu, struct cw__pc_import *import)
+{
+	int result = cw__pc_mapping_open(gpu, import->side.device, &import->envelope, &import->mapping);
+
+	if (result || is_long_enough(gpu, cw__pc_mapping_base(import->mapping), &import->envelope))
+		return result;
+	cw__pc_mapping_close(import->mapping);
+	import->mapping = NULL;
+	return CW__PC_TOO_SHORT;
+}
+
 /* With the lock, which is let go while the runtime is called. The import is the keeper's meanwhile. */
 static void serve(struct cw__pc_keeper *keeper, struct cw__pc_import *import)
 {
@@ -140,7 +169,7 @@ static void serve(struct cw__pc_keeper *keeper, struct cw__pc_import *import)
 		cw__pc_mapping_close(import->mapping);
 		import->mapping = NULL;
 	} else {
-		result = cw__pc_mapping_open(pc->gpu, import->side.device, &import->envelope, &import->mapping);
+		result = open_mapping(pc->gpu, import);
 	}
 	pthread_mutex_lock(&keeper->lock);
 	import->keeper_result = result;
@@ -164,7 +193,7 @@ static void *keeper_main(void *arg)
 			serve(keeper, cw__container(node, struct cw__pc_import, keeper_node));
 			continue;
 		}
-		next = look_at_links(keeper);
+		next = keeper == &keeper->pc->keepers[LINKS] ? look_at_links(keeper) : UINT64_MAX;
 		if (cw__list_empty(&keeper->queue) && !keeper->stop)
 			wait_until(&keeper->work, &keeper->lock, next);
 	}
@@ -174,9 +203,14 @@ static void *keeper_main(void *arg)
 	return NULL;
 }
 
+static struct cw__pc_keeper *keeper_of(const struct cw__pc_import *import)
+{
+	return &import->pc->keepers[import->side.device];
+}
+
 int cw__pc_keeper_give(struct cw__pc_import *import)
 {
-	struct cw__pc_keeper *keeper = import->pc->keeper;
+	struct cw__pc_keeper *keeper = keeper_of(import);
 	int status;
 
 	pthread_mutex_lock(&keeper->lock);
@@ -193,7 +227,7 @@ int cw__pc_keeper_give(struct cw__pc_import *import)
 
 int cw__pc_keeper_is_busy(struct cw__pc_import *import)
 {
-	struct cw__pc_keeper *keeper = import->pc->keeper;
+	struct cw__pc_keeper *keeper = keeper_of(import);
 	int busy;
 
 	pthread_mutex_lock(&keeper->lock);
@@ -205,7 +239,7 @@ int cw__pc_keeper_is_busy(struct cw__pc_import *import)
 
 int cw__pc_keeper_await(struct cw__pc_import *import, uint64_t until)
 {
-	struct cw__pc_keeper *keeper = import->pc->keeper;
+	struct cw__pc_keeper *keeper = keeper_of(import);
 	int busy;
 
 	pthread_mutex_lock(&keeper->lock);
@@ -216,43 +250,65 @@ int cw__pc_keeper_await(struct cw__pc_import *import, uint64_t until)
 	return busy ? CW_ERR_AGAIN : CW_OK;
 }
 
-int cw__pc_keeper_open(struct cw__peer_copy *pc)
+int cw__pc_keepers_open(struct cw__peer_copy *pc)
 {
-	struct cw__pc_keeper *keeper = calloc(1, sizeof(*keeper));
-
-	if (!keeper)
+	pc->keepers = calloc(KEEPERS, sizeof(*pc->keepers));
+	if (!pc->keepers)
 		return CW_ERR_NO_MEMORY;
-	keeper->pc = pc;
-	pthread_mutex_init(&keeper->lock, NULL);
-	monotonic_condition(&keeper->work);
-	monotonic_condition(&keeper->done);
-	cw__list_init(&keeper->queue);
-	pc->keeper = keeper;
+	for (unsigned i = 0; i < KEEPERS; i++) {
+		struct cw__pc_keeper *keeper = &pc->keepers[i];
+
+		keeper->pc = pc;
+		pthread_mutex_init(&keeper->lock, NULL);
+		monotonic_condition(&keeper->work);
+		monotonic_condition(&keeper->done);
+		cw__list_init(&keeper->queue);
+	}
 	return CW_OK;
 }
 
-int cw__pc_keeper_close(struct cw__peer_copy *pc)
+static void stop(struct cw__pc_keeper *keeper)
 {
-	struct cw__pc_keeper *keeper = pc->keeper;
-	uint64_t until = cw__after(cw__now(), pc->grace);
-	int ended;
-
 	pthread_mutex_lock(&keeper->lock);
 	keeper->stop = 1;
 	pthread_cond_signal(&keeper->work);
+	pthread_mutex_unlock(&keeper->lock);
+}
+
+/* 1 = it is stuck. */
+static unsigned end(struct cw__pc_keeper *keeper, uint64_t until)
+{
+	int stuck;
+
+	pthread_mutex_lock(&keeper->lock);
 	while (keeper->started && !keeper->exited && cw__now() < until)
 		wait_until(&keeper->done, &keeper->lock, until);
-	ended = !keeper->started || keeper->exited;
+	stuck = keeper->started && !keeper->exited;
 	pthread_mutex_unlock(&keeper->lock);
-	if (!ended) {
+	if (stuck)
 		pthread_detach(keeper->thread);
-		return 0;
-	}
-	if (keeper->started)
+	else if (keeper->started)
 		pthread_join(keeper->thread, NULL);
-	pthread_cond_destroy(&keeper->work);
-	pthread_cond_destroy(&keeper->done);
-	pthread_mutex_destroy(&keeper->lock);
-	free(keeper);
-	return 1;
+	return stuck != 0;
+}
+
+unsigned cw__pc_keepers_close(struct cw__peer_copy *pc)
+{
+	uint64_t until = cw__after(cw__now(), pc->grace);
+	unsigned left = 0;
+
+	for (unsigned i = 0; i < KEEPERS; i++)
+		stop(&pc->keepers[i]);
+	for (unsigned i = 0; i < KEEPERS; i++)
+		left += end(&pc->keepers[i], until);
+	if (left)
+		return left;
+	for (unsigned i = 0; i < KEEPERS; i++) {
+		pthread_cond_destroy(&pc->keepers[i].work);
+		pthread_cond_destroy(&pc->keepers[i].done);
+		pthread_mutex_destroy(&pc->keepers[i].lock);
+	}
+	free(pc->keepers);
+	pc->keepers = NULL;
+	return 0;
 }

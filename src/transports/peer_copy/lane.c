@@ -15,12 +15,17 @@
 #define PIECES 16u                 /* put on their way under one hold of the locks */
 #define GROUPS 4u                  /* on a stream at once */
 #define GROUP_JOBS 4u
-#define LINK_GROUP_JOBS 1u /* links share a request evenly when each tells of every slice */
-#define NOTICE_NS 80000ull /* before the end of a long blocking job its loop is woken, to be awake then */
-#define NOTICE_MIN (64u * 1024)
-#define SPIN_NS 50000ull      /* a lane that has worked looks for more for so long before it sleeps */
-#define GIVE_WAY_NS 200000ull /* so long a lane lets its devices go for who waits for them */
-#define PAUSE_FIRST 20000ull  /* between two looks at an event */
+#define LINK_GROUP_JOBS 1u     /* links share a request evenly when each tells of every slice */
+#define SPEED_MIN (64u * 1024) /* shorter calls say little about the speed */
+#define SPIN_NS 50000ull       /* a lane that has worked looks for more for so long before it sleeps */
+#define LOOKS 16u              /* between two at the clock */
+#define GIVE_WAY_NS 200000ull  /* so long a lane lets its devices go for who waits for them */
+#define LOCK_NS (50 * CW__MS)  /* between two looks whether a job that waits for its devices is still wanted */
+#define RECORD_NS CW__SECOND   /* then an event is recorded although somebody holds the device */
+#define SLOW_NS CW__MS         /* of one call: small copies go elsewhere */
+#define LONG_NS CW__SECOND     /* of a job that somebody wants to end: its devices are stuck */
+#define TOO_LONG_NS (5 * CW__SECOND)
+#define PAUSE_FIRST 20000ull /* between two looks at an event */
 #define PAUSE_LAST 1000000ull
 
 struct group {
@@ -39,26 +44,60 @@ struct cw__pc_lane {
 	struct cw__pc_job *head, **tail; /* queue */
 	int sleeping, stop, exited;
 	_Atomic unsigned queued;
-	_Atomic int poster; /* processor on which the last job was posted */
+	_Atomic int poster;          /* processor on which the last job was posted */
+	_Atomic int processor;       /* on which it began the last blocking job */
+	_Atomic double bytes_per_ns; /* of blocking calls, lately; 0 = not known yet; the thread changes it */
+	_Atomic uint64_t since;      /* when it began with what it is at, or waits for; 0 = nothing */
+	_Atomic int stuck; /* that has lasted too long, and is counted in its devices; changes with the lock */
 	/* The thread's own: */
 	int entered;
 	void *stream;
 	struct group groups[GROUPS];
 	unsigned first, count; /* of groups under way */
-	double bytes_per_ns;   /* of blocking calls, lately; 0 = not known yet */
 	uint64_t spin_until, waited_since;
 };
 
-/* ----------------------------------------------------------------------------------------------- queue */
+/* ------------------------------------------------------------------------------------- what it is at now */
 
-static void relax(void)
+static void begins(struct cw__pc_lane *lane, uint64_t now)
 {
-#if defined(__x86_64__)
-	__builtin_ia32_pause();
-#elif defined(__aarch64__)
-	__asm__ volatile("yield");
-#endif
+	atomic_store_explicit(&lane->since, now, memory_order_relaxed);
 }
+
+static void count_stuck(struct cw__pc_lane *lane, unsigned by)
+{
+	struct cw__pc_device *devices = lane->pc->devices;
+
+	if (lane->way.to >= 0)
+		atomic_fetch_add_explicit(&devices[lane->way.to].stuck, by, memory_order_relaxed);
+	if (lane->way.from >= 0 && lane->way.from != lane->way.to)
+		atomic_fetch_add_explicit(&devices[lane->way.from].stuck, by, memory_order_relaxed);
+}
+
+/* With the lock: if it has been at the same thing for so long, nobody else is to try those devices. */
+static void suspect(struct cw__pc_lane *lane, uint64_t limit)
+{
+	uint64_t since = atomic_load_explicit(&lane->since, memory_order_relaxed);
+
+	if (!since || atomic_load_explicit(&lane->stuck, memory_order_relaxed) || cw__now() <= cw__after(since, limit))
+		return;
+	atomic_store_explicit(&lane->stuck, 1, memory_order_relaxed);
+	count_stuck(lane, 1);
+}
+
+/* It is through with that; groups may still be under way on its stream. */
+static void is_through(struct cw__pc_lane *lane)
+{
+	begins(lane, lane->count ? lane->waited_since : 0);
+	if (!atomic_load_explicit(&lane->stuck, memory_order_relaxed))
+		return;
+	pthread_mutex_lock(&lane->lock);
+	atomic_store_explicit(&lane->stuck, 0, memory_order_relaxed);
+	pthread_mutex_unlock(&lane->lock);
+	count_stuck(lane, -1u);
+}
+
+/* ----------------------------------------------------------------------------------------------- queue */
 
 /* With the lock. */
 static struct cw__pc_job *pop(struct cw__pc_lane *lane)
@@ -74,15 +113,24 @@ static struct cw__pc_job *pop(struct cw__pc_lane *lane)
 	return job;
 }
 
+/* Waits for a job for a moment, but not on the processor of the one who would bring it. */
+static void look_out(struct cw__pc_lane *lane)
+{
+	for (unsigned i = 0; !atomic_load_explicit(&lane->queued, memory_order_relaxed); i++) {
+		if (i % LOOKS == 0 && (cw__now() >= lane->spin_until ||
+				       atomic_load_explicit(&lane->poster, memory_order_relaxed) == sched_getcpu()))
+			break;
+		cw__pc_relax();
+	}
+}
+
 /* The next job; NULL when the lane is to end, or there is none and wait is 0. */
 static struct cw__pc_job *take(struct cw__pc_lane *lane, int wait)
 {
 	struct cw__pc_job *job;
 
-	/* Not on the processor of the one who would bring it. */
-	while (wait && !atomic_load_explicit(&lane->queued, memory_order_relaxed) && cw__now() < lane->spin_until &&
-	       atomic_load_explicit(&lane->poster, memory_order_relaxed) != sched_getcpu())
-		relax();
+	if (wait)
+		look_out(lane);
 	pthread_mutex_lock(&lane->lock);
 	while (!(job = pop(lane)) && wait && !lane->stop) {
 		lane->sleeping = 1;
@@ -122,33 +170,47 @@ static unsigned job_pieces(struct cw__pc_lane *lane, const struct cw__pc_job *jo
 
 /* A slice of our own region is checked as any peer's access would be. The pin of its first piece holds the region, and
  * is there before the other pieces are looked at: none of them can be revoked unnoticed. */
-static int pin_own(struct cw__pc_lane *lane, struct cw__pc_job *job)
+static int pin_piece(struct cw__pc_lane *lane, struct cw__pc_job *job, const struct cw_piece *piece)
 {
 	const struct cw_host_ops *ops = lane->pc->host->ops;
+	int status;
+
+	job->claim.address = piece->remote;
+	job->claim.length = piece->length;
+	status = job->pinned ? ops->access_check(lane->pc->host, &job->claim)
+			     : ops->access_begin(lane->pc->host, &job->claim, &job->grant);
+	job->pinned |= !status;
+	return status;
+}
+
+static int pin_own(struct cw__pc_lane *lane, struct cw__pc_job *job)
+{
 	struct cw_piece pieces[PIECES];
-	struct cw_claim claim;
 	uint64_t offset = 0, length;
 	unsigned count;
 	int status = CW_OK;
 
-	pthread_mutex_lock(&lane->lock);
-	if (job->slice)
-		claim = (struct cw_claim){ .region_id = job->slice->remote->id,
-					   .key = job->slice->remote->key,
-					   .op = job->slice->op,
-					   .direct = 1 };
-	pthread_mutex_unlock(&lane->lock);
-	while (!status && (count = job_pieces(lane, job, offset, pieces, PIECES, &length))) {
+	while (!status && (count = job_pieces(lane, job, offset, pieces, PIECES, &length)))
 		for (unsigned i = 0; i < count && !status; i++) {
-			claim.address = pieces[i].remote;
-			claim.length = pieces[i].length;
-			status = job->pinned ? ops->access_check(lane->pc->host, &claim)
-					     : ops->access_begin(lane->pc->host, &claim, &job->grant);
-			job->pinned |= !status;
+			status = pin_piece(lane, job, &pieces[i]);
 			offset += pieces[i].length;
 		}
-	}
 	return status;
+}
+
+/* 1 = the thread that waits for it takes the result, and the job is its own again. */
+static int quick_finish(struct cw__pc_lane *lane, struct cw__pc_job *job)
+{
+	struct cw__peer_copy *pc = lane->pc;
+	int waited = CW__PC_WAITED;
+
+	if (!atomic_compare_exchange_strong_explicit(&job->wait, &waited, CW__PC_ENDING, memory_order_acquire,
+						     memory_order_acquire))
+		return 0;
+	if (job->pinned)
+		pc->host->ops->access_end(pc->host, &job->grant, job->status ? 0 : job->offset);
+	atomic_store_explicit(&job->wait, CW__PC_ENDED, memory_order_release);
+	return 1;
 }
 
 /* After this the job is its peer's again, and may be gone. */
@@ -157,6 +219,8 @@ static void job_finish(struct cw__pc_lane *lane, struct cw__pc_job *job)
 	struct cw__peer_copy *pc = lane->pc;
 	int abandoned;
 
+	if (job->way.quick && quick_finish(lane, job))
+		return;
 	if (job->status && job->remote == CW_REMOTE_QUIET && atomic_load_explicit(&job->canceled, memory_order_relaxed))
 		job->status = CW_ERR_CANCELED;
 	pthread_mutex_lock(&lane->lock);
@@ -170,10 +234,6 @@ static void job_finish(struct cw__pc_lane *lane, struct cw__pc_job *job)
 		cw__pc_job_finished(job);
 		return;
 	}
-	if (job->way.to >= 0)
-		atomic_fetch_sub_explicit(&pc->devices[job->way.to].stuck, 1, memory_order_relaxed);
-	if (job->way.from >= 0 && job->way.from != job->way.to)
-		atomic_fetch_sub_explicit(&pc->devices[job->way.from].stuck, 1, memory_order_relaxed);
 	atomic_fetch_sub_explicit(&pc->leaked, 1, memory_order_relaxed);
 }
 
@@ -225,6 +285,16 @@ static int may_begin(struct cw__pc_lane *lane, struct cw__pc_job *job)
 	return !job->status;
 }
 
+/* 0 = it is not wanted any more. One that waits for devices which somebody else does not let go of touches nothing. */
+static int lock_devices(struct cw__pc_lane *lane, struct cw__pc_job *job)
+{
+	while (!atomic_load_explicit(&job->canceled, memory_order_relaxed))
+		if (!cw__pc_lock(lane->pc->gpu->vendor, job->way.to, job->way.from, LOCK_NS))
+			return 1;
+	job->status = CW_ERR_CANCELED;
+	return 0;
+}
+
 static void ends(const struct cw__pc_job *job, const struct cw_piece *piece, uint64_t *to, uint64_t *from)
 {
 	uint64_t here = (uint64_t)(uintptr_t)piece->local + job->local_shift;
@@ -235,30 +305,6 @@ static void ends(const struct cw__pc_job *job, const struct cw_piece *piece, uin
 }
 
 /* --------------------------------------------------------------------------------------- blocking calls */
-
-/* Wakes who waits for the job, so that it need not be woken when the job has ended. Not for one that was taken away. */
-static void give_notice(struct cw__pc_lane *lane, struct cw__pc_job *job)
-{
-	pthread_mutex_lock(&lane->lock);
-	if (job->slice) {
-		atomic_store_explicit(&job->peer->notifier, sched_getcpu(), memory_order_relaxed);
-		atomic_store_explicit(&job->peer->notice, cw__now() + 2 * NOTICE_NS, memory_order_release);
-		cw__pc_peer_wake(job->peer);
-	}
-	pthread_mutex_unlock(&lane->lock);
-}
-
-/* Of the next blocking call, `done` bytes after the first one of a piece. What takes about as long as a notice is kept
- * for last, but only at the end of the job: nobody is to be woken before that. */
-static uint64_t chunk_length(const struct cw__pc_lane *lane, int last, uint64_t done, uint64_t left, int *notice_out)
-{
-	double tail = last ? lane->bytes_per_ns * NOTICE_NS : 0;
-
-	*notice_out = done && tail >= NOTICE_MIN && (double)left <= 2 * tail;
-	if (left > CHUNK)
-		return CHUNK;
-	return tail >= NOTICE_MIN && (double)left > 2 * tail ? left - (uint64_t)tail : left;
-}
 
 /* Until who waits for one of the devices has it: whoever looks only now and then would never find it free. */
 static void give_way(uint32_t vendor, const struct cw__pc_way *way)
@@ -277,33 +323,31 @@ static void give_way(uint32_t vendor, const struct cw__pc_way *way)
 static void note_speed(struct cw__pc_lane *lane, uint64_t length, uint64_t took)
 {
 	double now = (double)length / (double)(took + 1);
+	double before = atomic_load_explicit(&lane->bytes_per_ns, memory_order_relaxed);
 
-	if (length >= NOTICE_MIN)
-		lane->bytes_per_ns += (now - lane->bytes_per_ns) / (lane->bytes_per_ns > 0 ? 4 : 1);
+	if (length >= SPEED_MIN)
+		atomic_store_explicit(&lane->bytes_per_ns, before > 0 ? before + (now - before) / 4 : now,
+				      memory_order_relaxed);
 }
 
-/* total: of the whole job. 0 = it goes no further. */
-static int copy_piece(struct cw__pc_lane *lane, struct cw__pc_job *job, const struct cw_piece *piece, uint64_t total)
+/* 0 = the job goes no further. */
+static int copy_piece(struct cw__pc_lane *lane, struct cw__pc_job *job, const struct cw_piece *piece)
 {
 	uint32_t vendor = lane->pc->gpu->vendor;
 	uint64_t to, from;
 
 	ends(job, piece, &to, &from);
 	for (uint64_t at = 0; at < piece->length;) {
-		uint64_t length, left = piece->length - at, begin;
-		int result, notice;
+		uint64_t left = piece->length - at, length = left < CHUNK ? left : CHUNK, begin;
+		int result;
 
-		if (atomic_load_explicit(&job->canceled, memory_order_relaxed)) {
-			job->status = CW_ERR_CANCELED;
+		if (!lock_devices(lane, job))
 			return 0;
-		}
-		length = chunk_length(lane, job->offset + left == total, at, left, &notice);
-		if (notice)
-			give_notice(lane, job);
-		cw__pc_lock(vendor, job->way.to, job->way.from, CW_FOREVER);
 		begin = cw__now();
+		begins(lane, begin);
 		result = cw__pc_copy(lane->pc, &job->way, to + at, from + at, length, NULL);
 		cw__pc_unlock(vendor, job->way.to, job->way.from);
+		is_through(lane);
 		if (result) {
 			job_fail(lane, job, result, "copying");
 			return 0;
@@ -323,9 +367,22 @@ static void run_blocking(struct cw__pc_lane *lane, struct cw__pc_job *job)
 	uint64_t length;
 	unsigned count;
 
+	atomic_store_explicit(&lane->processor, sched_getcpu(), memory_order_relaxed);
 	while (going && (count = job_pieces(lane, job, job->offset, pieces, PIECES, &length)))
 		for (unsigned i = 0; i < count && going; i++)
-			going = copy_piece(lane, job, &pieces[i], length);
+			going = copy_piece(lane, job, &pieces[i]);
+	job_finish(lane, job);
+}
+
+/* The devices were looked at when it was posted. */
+static void run_quick(struct cw__pc_lane *lane, struct cw__pc_job *job)
+{
+	if (!lane->entered)
+		job->status = CW_ERR_IO;
+	for (unsigned i = 0; i < job->piece_count && job->peer->self && !job->status; i++)
+		job->status = pin_piece(lane, job, &job->pieces[i]);
+	for (unsigned i = 0; i < job->piece_count && !job->status; i++)
+		copy_piece(lane, job, &job->pieces[i]);
 	job_finish(lane, job);
 }
 
@@ -368,11 +425,9 @@ static void put_job(struct cw__pc_lane *lane, struct cw__pc_job *job)
 	while (!job->status && (count = job_pieces(lane, job, job->offset, pieces, PIECES, &length))) {
 		int result;
 
-		if (atomic_load_explicit(&job->canceled, memory_order_relaxed)) {
-			job->status = CW_ERR_CANCELED;
+		if (!lock_devices(lane, job))
 			return;
-		}
-		cw__pc_lock(vendor, job->way.to, job->way.from, CW_FOREVER);
+		begins(lane, cw__now());
 		result = open_stream(lane);
 		for (unsigned i = 0; i < count && !result; i++) {
 			ends(job, &pieces[i], &to, &from);
@@ -380,6 +435,7 @@ static void put_job(struct cw__pc_lane *lane, struct cw__pc_job *job)
 			job->offset += result ? 0 : pieces[i].length;
 		}
 		cw__pc_unlock(vendor, job->way.to, job->way.from);
+		is_through(lane);
 		if (result)
 			job_fail(lane, job, result, "starting a copy");
 	}
@@ -403,7 +459,7 @@ static void group_start(struct cw__pc_lane *lane, struct cw__pc_job *job)
 	struct group *group = &lane->groups[(lane->first + lane->count) % GROUPS];
 	struct cw__pc_job **tail = &group->jobs;
 	unsigned most = lane->way.link < 0 ? GROUP_JOBS : LINK_GROUP_JOBS;
-	int home = cw__pc_home(&lane->way), put = 0, result;
+	int home = cw__pc_home(&lane->way), put = 0, held, result;
 
 	for (unsigned i = 0; job; job = ++i < most ? take_alike(lane) : NULL) {
 		if (may_begin(lane, job))
@@ -415,14 +471,17 @@ static void group_start(struct cw__pc_lane *lane, struct cw__pc_job *job)
 	}
 	group->recorded = group->blind = 0;
 	if (put) {
-		cw__pc_lock(gpu->vendor, home, home, CW_FOREVER);
+		held = !cw__pc_lock(gpu->vendor, home, home, RECORD_NS);
+		begins(lane, cw__now());
 		result = gpu->event_record(group->event, lane->stream);
-		cw__pc_unlock(gpu->vendor, home, home);
+		if (held)
+			cw__pc_unlock(gpu->vendor, home, home);
 		group->recorded = !result;
 		group->blind = result;
 	}
 	lane->count++;
 	lane->waited_since = cw__now();
+	is_through(lane);
 }
 
 /* Sleeps a little, less so if a job comes that could be put behind. */
@@ -432,7 +491,7 @@ static void pause_a_little(struct cw__pc_lane *lane)
 	struct timespec at;
 
 	if (waited < SPIN_NS) {
-		relax();
+		cw__pc_relax();
 		return;
 	}
 	if (waited / 16 > pause)
@@ -469,6 +528,7 @@ static void group_look(struct cw__pc_lane *lane)
 	lane->waited_since = cw__now();
 	if (result && !lane->count)
 		close_stream(lane); /* the next one is not to suffer from it */
+	is_through(lane);
 }
 
 /* ---------------------------------------------------------------------------------------------- thread */
@@ -478,8 +538,11 @@ static void *lane_main(void *arg)
 	struct cw__pc_lane *lane = arg;
 	const struct cw__gpu *gpu = lane->pc->gpu;
 	struct cw__gpu_scope scope;
-	int result = gpu->enter(cw__pc_home(&lane->way), &scope);
+	int result;
 
+	begins(lane, cw__now());
+	result = gpu->enter(cw__pc_home(&lane->way), &scope);
+	is_through(lane);
 	lane->entered = !result;
 	if (result)
 		cw__pc_failed(lane->pc, &lane->way, result, "preparing copies");
@@ -493,7 +556,10 @@ static void *lane_main(void *arg)
 		} else if (job) {
 			while (lane->count)
 				group_look(lane);
-			run_blocking(lane, job);
+			if (job->way.quick)
+				run_quick(lane, job);
+			else
+				run_blocking(lane, job);
 		} else {
 			group_look(lane);
 		}
@@ -535,10 +601,15 @@ static struct cw__pc_lane *lane_new(struct cw__peer_copy *pc, const struct cw__p
 	return NULL;
 }
 
+static _Atomic(struct cw__pc_lane *) *slot_of(struct cw__peer_copy *pc, const struct cw__pc_way *way)
+{
+	return way->link < 0 ? &pc->table[way->quick][way->from + 1][way->to + 1]
+			     : &pc->link_table[way->link][way->from > way->to];
+}
+
 static struct cw__pc_lane *lane_get(struct cw__peer_copy *pc, const struct cw__pc_way *way)
 {
-	_Atomic(struct cw__pc_lane *) *slot = way->link < 0 ? &pc->table[way->from + 1][way->to + 1]
-							    : &pc->link_table[way->link][way->from > way->to];
+	_Atomic(struct cw__pc_lane *) *slot = slot_of(pc, way);
 	struct cw__pc_lane *lane = atomic_load_explicit(slot, memory_order_acquire);
 
 	if (lane)
@@ -557,6 +628,21 @@ static struct cw__pc_lane *lane_get(struct cw__peer_copy *pc, const struct cw__p
 
 /* --------------------------------------------------------------------------------------- from the loop */
 
+/* With the lock: how long a job that is to begin now will take, in ns; 0 = nobody knows. */
+static uint64_t expected_time(struct cw__pc_lane *lane, const struct cw__pc_job *job)
+{
+	double speed = atomic_load_explicit(&lane->bytes_per_ns, memory_order_relaxed);
+
+	if (lane->head || atomic_load_explicit(&lane->since, memory_order_relaxed) || job->async || job->way.quick)
+		return 0;
+	return speed > 0 ? (uint64_t)((double)job->slice->length / speed) : 0;
+}
+
+int cw__pc_lane_processor(const struct cw__pc_lane *lane)
+{
+	return atomic_load_explicit(&lane->processor, memory_order_relaxed);
+}
+
 int cw__pc_lane_post(struct cw__peer_copy *pc, struct cw__pc_job *job)
 {
 	struct cw__pc_lane *lane = lane_get(pc, &job->way);
@@ -568,6 +654,8 @@ int cw__pc_lane_post(struct cw__peer_copy *pc, struct cw__pc_job *job)
 	job->next = NULL;
 	atomic_store_explicit(&lane->poster, sched_getcpu(), memory_order_relaxed);
 	pthread_mutex_lock(&lane->lock);
+	suspect(lane, TOO_LONG_NS);
+	job->expected = expected_time(lane, job);
 	*lane->tail = job;
 	lane->tail = &job->next;
 	atomic_fetch_add_explicit(&lane->queued, 1, memory_order_relaxed);
@@ -586,6 +674,7 @@ int cw__pc_lane_cancel(struct cw__pc_job *job)
 
 	atomic_store_explicit(&job->canceled, 1, memory_order_relaxed);
 	pthread_mutex_lock(&lane->lock);
+	suspect(lane, LONG_NS);
 	for (at = &lane->head; *at && *at != job; at = &(*at)->next)
 		;
 	found = *at == job;
@@ -610,13 +699,18 @@ int cw__pc_lane_abandon(struct cw__pc_job *job)
 	if (taken) {
 		job->slice = NULL;
 		atomic_fetch_add_explicit(&pc->leaked, 1, memory_order_relaxed);
-		if (job->way.to >= 0)
-			atomic_fetch_add_explicit(&pc->devices[job->way.to].stuck, 1, memory_order_relaxed);
-		if (job->way.from >= 0 && job->way.from != job->way.to)
-			atomic_fetch_add_explicit(&pc->devices[job->way.from].stuck, 1, memory_order_relaxed);
+		suspect(lane, 0);
 	}
 	pthread_mutex_unlock(&lane->lock);
 	return taken;
+}
+
+int cw__pc_lane_is_slow(struct cw__peer_copy *pc, const struct cw__pc_way *way)
+{
+	const struct cw__pc_lane *lane = atomic_load_explicit(slot_of(pc, way), memory_order_acquire);
+	uint64_t since = lane ? atomic_load_explicit(&lane->since, memory_order_relaxed) : 0;
+
+	return since && cw__now() > since + SLOW_NS;
 }
 
 /* 1 = it has ended and is freed. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A peer: slices that the core posts become jobs of lanes, and jobs that lanes have finished end as slices on the loop.
- * Small requests do not come this way: cw__peer_copy_copy() copies them in the calling thread.
+ * Small ones come by cw__peer_copy_copy(), in any thread, which waits a moment for the lane: no call of the runtime is
+ * made by a thread that is not ours.
  */
 #include <sched.h>
 #include <stdlib.h>
@@ -9,7 +10,9 @@
 #include <time.h>
 #include <transports/peer_copy/inside.h>
 
-#define LOCK_TIMEOUT CW__SECOND /* a small copy gives way to others for so long */
+#define LEAD_NS 80000ull       /* before the expected end of a long job its loop is awake, and so long after it */
+#define QUICK_NS 200000ull     /* who asked for a small copy waits for it for so long */
+#define QUICK_ALONE_NS 5000ull /* and after that others get its processor in between */
 
 static const struct cw_host_ops *ops_of(const struct cw__pc_peer *peer)
 {
@@ -58,9 +61,12 @@ static void job_give(struct cw__pc_peer *peer, struct cw__pc_job *job)
 {
 	job->lane = NULL;
 	job->slice = NULL;
+	if (job->way.quick) {
+		atomic_store_explicit(&job->wait, CW__PC_FREE, memory_order_release);
+		return;
+	}
 	job->next = peer->free_jobs;
 	peer->free_jobs = job;
-	peer->jobs_out--;
 }
 
 /* The core may post or cancel others in here. */
@@ -137,17 +143,14 @@ static void tell_room(struct cw__pc_peer *peer)
 			ops_of(peer)->rail_ready(peer->pc->host, peer->core, rail);
 }
 
-/* A lane said that a job is about to end. To go to sleep now and be woken again would take longer than that. Our task
- * counts as posted meanwhile, so that the lane need not wake anybody. */
-static void heed_notice(struct cw__pc_peer *peer)
+static void look(struct cw__pc_peer *peer)
 {
-	uint64_t until = atomic_exchange_explicit(&peer->notice, 0, memory_order_acquire);
-	int busy = atomic_load_explicit(&peer->notifier, memory_order_relaxed);
-
-	/* Where the lane shares our processor it needs it, and wakes us soon enough. */
-	while (until && !atomic_load_explicit(&peer->finished, memory_order_relaxed) && cw__now() < until &&
-	       busy != sched_getcpu())
-		;
+	atomic_store_explicit(&peer->posted, 0, memory_order_seq_cst);
+	collect(peer);
+	if (atomic_load_explicit(&peer->pc->orphans, memory_order_relaxed))
+		cw__pc_imports_adopt(peer);
+	tell_links(peer);
+	tell_room(peer);
 }
 
 static void peer_turn(struct cw_task *task)
@@ -155,21 +158,45 @@ static void peer_turn(struct cw_task *task)
 	struct cw__pc_peer *peer = cw__container(task, struct cw__pc_peer, task);
 	struct cw__peer_copy *pc = peer->pc;
 
-	if (!peer->closed)
-		heed_notice(peer);
-	atomic_store_explicit(&peer->posted, 0, memory_order_seq_cst);
 	if (!peer->closed) {
-		collect(peer);
-		tell_links(peer);
-		tell_room(peer);
+		look(peer);
 		return;
 	}
+	atomic_store_explicit(&peer->posted, 0, memory_order_seq_cst);
 	if (peer->abandoned)
 		return;
 	pthread_mutex_lock(&pc->lock);
 	cw__list_remove(&peer->node);
 	pthread_mutex_unlock(&pc->lock);
 	cw__pc_peer_free(peer);
+}
+
+/* To be woken by the lane costs tens of microseconds on both sides. So the loop wakes itself shortly before a long job
+ * is expected to end, and waits for it here. Our task counts as posted meanwhile: the lane need not wake anybody. */
+static void await_end(struct cw_timer *timer)
+{
+	struct cw__pc_peer *peer = cw__container(timer, struct cw__pc_peer, end_timer);
+	const struct cw__pc_lane *lane = peer->ending;
+
+	peer->ending = NULL;
+	if (atomic_exchange_explicit(&peer->posted, 1, memory_order_seq_cst))
+		return;
+	/* Where the lane shares our processor it needs it, and wakes us soon enough. */
+	while (!atomic_load_explicit(&peer->finished, memory_order_relaxed) && cw__now() < peer->end_until &&
+	       cw__pc_lane_processor(lane) != sched_getcpu())
+		cw__pc_relax();
+	look(peer);
+}
+
+static void expect_end(struct cw__pc_peer *peer, const struct cw__pc_job *job)
+{
+	uint64_t now = cw__now();
+
+	if (job->expected < 2 * LEAD_NS || peer->ending)
+		return;
+	peer->ending = job->lane;
+	peer->end_until = now + job->expected + LEAD_NS;
+	ops_of(peer)->timer_set(peer->core->loop, &peer->end_timer, now + job->expected - LEAD_NS);
 }
 
 /* ---------------------------------------------------------------------------------------- to the lanes */
@@ -181,13 +208,13 @@ static int post_one(struct cw__pc_peer *peer, unsigned rail, struct cw_slice *sl
 	const struct cw__pc_region *local = slice->attachment;
 	struct cw__pc_side remote;
 	const char *why;
-	int status;
 
 	if (!local || cw__pc_remote_side(peer, slice->remote, slice->import, &remote))
 		return CW_ERR_UNSUPPORTED;
 	job->way = cw__pc_way((enum cw_op)slice->op, &local->side, &remote);
 	if (cw__pc_way_check(pc, &job->way, &why))
 		return CW_ERR_UNSUPPORTED;
+	job->way.quick = rail == CW__PC_RAIL_SYNC;
 	if (rail >= CW__PC_RAIL_LINKS) {
 		job->way.link = (int)(rail - CW__PC_RAIL_LINKS);
 		if (atomic_load_explicit(&pc->links[job->way.link].down, memory_order_acquire))
@@ -205,8 +232,12 @@ static int post_one(struct cw__pc_peer *peer, unsigned rail, struct cw_slice *sl
 	job->remote = CW_REMOTE_QUIET;
 	job->pinned = 0;
 	slice->scratch[0] = (uint64_t)(uintptr_t)job;
-	status = cw__pc_lane_post(pc, job);
-	return status;
+	job->claim = (struct cw_claim){
+		.region_id = slice->remote->id, .key = slice->remote->key, .op = slice->op, .direct = 1
+	};
+	if (job->way.quick) /* so that the lane need not ask for them */
+		job->piece_count = ops_of(peer)->slice_pieces(slice, 0, job->pieces, CW__PC_SYNC_PIECES);
+	return cw__pc_lane_post(pc, job);
 }
 
 unsigned cw__peer_copy_post(void *transport, void *opened, unsigned rail, struct cw_slice **slices, unsigned count)
@@ -223,10 +254,11 @@ unsigned cw__peer_copy_post(void *transport, void *opened, unsigned rail, struct
 			return i;
 		}
 		peer->free_jobs = job->next;
-		peer->jobs_out++;
 		status = post_one(peer, rail, slices[i], job);
-		if (!status)
+		if (!status) {
+			expect_end(peer, job);
 			continue;
+		}
 		job_give(peer, job);
 		ops_of(peer)->slice_done(slices[i], status, CW_REMOTE_QUIET);
 	}
@@ -243,10 +275,26 @@ void cw__peer_copy_cancel(void *transport, void *opened, struct cw_slice *slice)
 		job_end(peer, job, CW_ERR_CANCELED, CW_REMOTE_QUIET);
 }
 
+/* Is it with a lane, and ours to end? Those that somebody waits for are that one's. */
+static int is_out(const struct cw__pc_peer *peer, const struct cw__pc_job *job)
+{
+	if (job >= peer->quick_jobs && atomic_load_explicit(&job->wait, memory_order_acquire) != CW__PC_ADRIFT)
+		return 0;
+	return job->lane && job->slice;
+}
+
+static int any_out(const struct cw__pc_peer *peer)
+{
+	for (unsigned i = 0; i < peer->job_count; i++)
+		if (is_out(peer, &peer->jobs[i]))
+			return 1;
+	return 0;
+}
+
 static void cancel_all(struct cw__pc_peer *peer, int status)
 {
 	for (unsigned i = 0; i < peer->job_count; i++)
-		if (peer->jobs[i].lane && peer->jobs[i].slice && cw__pc_lane_cancel(&peer->jobs[i]))
+		if (is_out(peer, &peer->jobs[i]) && cw__pc_lane_cancel(&peer->jobs[i]))
 			job_end(peer, &peer->jobs[i], status, CW_REMOTE_QUIET);
 }
 
@@ -261,86 +309,60 @@ void cw__peer_copy_peer_lost(void *transport, void *opened, int status)
 
 /* ---------------------------------------------------------------------------------------- small copies */
 
-/* Our own region: checked as any peer's access would be, and pinned while it is touched. */
-static int begin_own(struct cw__peer_copy *pc, const struct cw_slice *slice, const struct cw_piece *piece,
-		     struct cw_grant *grant_out)
+/* One that nobody uses; a thread mostly finds its own again. */
+static struct cw__pc_job *quick_take(struct cw__pc_peer *peer)
 {
-	const struct cw_claim claim = {
-		.region_id = slice->remote->id,
-		.key = slice->remote->key,
-		.address = piece->remote,
-		.length = piece->length,
-		.op = slice->op,
-		.direct = 1,
-	};
+	static _Thread_local unsigned last;
 
-	return pc->host->ops->access_begin(pc->host, &claim, grant_out);
-}
+	for (unsigned i = 0; i < CW__PC_QUICK_JOBS; i++) {
+		unsigned at = (last + i) % CW__PC_QUICK_JOBS;
+		int expected = CW__PC_FREE;
 
-/* With the devices locked and the home current. */
-static int copy_piece(const struct cw__pc_peer *peer, const struct cw_slice *slice, const struct cw__pc_way *way,
-		      const struct cw__pc_side *remote, const struct cw_piece *piece, int *result_out)
-{
-	struct cw__peer_copy *pc = peer->pc;
-	const struct cw__pc_region *local = slice->attachment;
-	uint64_t here = (uint64_t)(uintptr_t)piece->local + local->side.shift, there = piece->remote + remote->shift;
-	struct cw_grant grant;
-	int status = peer->self ? begin_own(pc, slice, piece, &grant) : CW_OK;
-
-	if (status)
-		return status;
-	*result_out = cw__pc_copy(pc, way, way->writes ? there : here, way->writes ? here : there, piece->length, NULL);
-	if (peer->self)
-		pc->host->ops->access_end(pc->host, &grant, *result_out ? 0 : piece->length);
-	return CW_OK;
-}
-
-static int copy_pieces(const struct cw__pc_peer *peer, const struct cw_slice *slice, const struct cw__pc_way *way,
-		       const struct cw__pc_side *remote, int *result_out)
-{
-	struct cw_piece pieces[CW__PC_SYNC_PIECES];
-	uint64_t offset = 0;
-	int status = CW_OK;
-
-	while (offset < slice->length && !status && !*result_out) {
-		unsigned count = ops_of(peer)->slice_pieces(slice, offset, pieces, CW__PC_SYNC_PIECES);
-
-		if (!count)
-			return CW_ERR_INTERNAL;
-		for (unsigned i = 0; i < count && !status && !*result_out; i++) {
-			status = copy_piece(peer, slice, way, remote, &pieces[i], result_out);
-			offset += pieces[i].length;
-		}
+		if (atomic_load_explicit(&peer->quick_jobs[at].wait, memory_order_relaxed) != CW__PC_FREE ||
+		    !atomic_compare_exchange_strong_explicit(&peer->quick_jobs[at].wait, &expected, CW__PC_WAITED,
+							     memory_order_acquire, memory_order_relaxed))
+			continue;
+		last = at;
+		return &peer->quick_jobs[at];
 	}
-	return status;
+	return NULL;
+}
+
+/* 1 = the job has ended; 0 = it goes on without us. Who may not go waits on. */
+static int quick_await(struct cw__pc_job *job, int may_go)
+{
+	uint64_t began = cw__now(), waited = 0;
+
+	while (atomic_load_explicit(&job->wait, memory_order_acquire) != CW__PC_ENDED) {
+		int expected = CW__PC_WAITED;
+
+		if (waited > QUICK_NS && may_go &&
+		    atomic_compare_exchange_strong_explicit(&job->wait, &expected, CW__PC_ADRIFT, memory_order_release,
+							    memory_order_relaxed))
+			return 0;
+		if (waited > QUICK_ALONE_NS) /* the lane may wait for this processor */
+			sched_yield();
+		waited = cw__now() - began;
+	}
+	return 1;
 }
 
 int cw__peer_copy_copy(void *transport, void *opened, struct cw_slice *slice)
 {
-	struct cw__peer_copy *pc = transport;
-	const struct cw__pc_peer *peer = opened;
-	const struct cw__gpu *gpu = pc->gpu;
-	const struct cw__pc_region *local = slice->attachment;
-	struct cw__pc_side remote;
-	struct cw__gpu_scope scope;
-	struct cw__pc_way way;
-	const char *why;
-	int status, result;
+	struct cw__pc_peer *peer = opened;
+	struct cw__pc_job *job = quick_take(peer);
+	int status;
 
-	if (!local || cw__pc_remote_side(peer, slice->remote, slice->import, &remote))
-		return CW_ERR_UNSUPPORTED;
-	way = cw__pc_way((enum cw_op)slice->op, &local->side, &remote);
-	/* A device that is not to be had goes another way rather than hold up the caller. */
-	if (cw__pc_way_check(pc, &way, &why) || cw__pc_lock(gpu->vendor, way.to, way.from, LOCK_TIMEOUT))
-		return CW_ERR_UNSUPPORTED;
-	result = gpu->enter(cw__pc_home(&way), &scope);
-	status = CW_OK;
-	if (!result) {
-		status = copy_pieces(peer, slice, &way, &remote, &result);
-		gpu->leave(&scope);
-	}
-	cw__pc_unlock(gpu->vendor, way.to, way.from);
-	return result ? cw__pc_failed(pc, &way, result, "copying") : status;
+	(void)transport;
+	if (!job)
+		return CW_ERR_BUSY;
+	status = post_one(peer, CW__PC_RAIL_SYNC, slice, job);
+	if (!status && !quick_await(job, (slice->flags & CW_SLICE_STAYS) != 0))
+		return CW_ERR_AGAIN;
+	if (!status)
+		status = job->status;
+	atomic_store_explicit(&job->wait, CW__PC_FREE, memory_order_release);
+	return status;
 }
 
 /* -------------------------------------------------------------------------------------- open and close */
@@ -349,9 +371,10 @@ static void make_jobs(struct cw__pc_peer *peer)
 {
 	unsigned count = 2 * CW__PC_JOBS + CW__PC_LINK_JOBS * peer->pc->link_count;
 
-	peer->jobs = calloc(count, sizeof(*peer->jobs));
-	peer->job_count = peer->jobs ? count : 0;
-	for (unsigned i = 0; i < peer->job_count; i++) {
+	peer->jobs = calloc(count + CW__PC_QUICK_JOBS, sizeof(*peer->jobs));
+	peer->job_count = peer->jobs ? count + CW__PC_QUICK_JOBS : 0;
+	peer->quick_jobs = peer->jobs + count;
+	for (unsigned i = 0; peer->jobs && i < count; i++) {
 		peer->jobs[i].next = peer->free_jobs;
 		peer->free_jobs = &peer->jobs[i];
 	}
@@ -372,6 +395,7 @@ int cw__peer_copy_peer_open(void *transport, struct cw_peer *core, const void *d
 	peer->self = !memcmp(core->instance, ops_of(peer)->instance(pc->host), sizeof(core->instance));
 	cw__list_init(&peer->imports);
 	peer->leave_timer.fire = cw__pc_leave_again;
+	peer->end_timer.fire = await_end;
 	peer->task.run = peer_turn;
 	make_jobs(peer);
 	if (cw__pc_offer_decode(description, length, &offer) || offer.vendor != pc->gpu->vendor)
@@ -406,19 +430,21 @@ static void end_jobs(struct cw__pc_peer *peer, uint64_t until)
 	const struct timespec pause = { 0, 50000 };
 
 	cancel_all(peer, CW_ERR_CLOSED);
-	while (collect(peer), peer->jobs_out && cw__now() < until)
+	while (collect(peer), any_out(peer) && cw__now() < until)
 		nanosleep(&pause, NULL);
 	for (unsigned i = 0; i < peer->job_count; i++) {
 		struct cw__pc_job *job = &peer->jobs[i];
-		struct cw_slice *slice = job->slice;
+		struct cw_slice *slice;
 
-		if (!job->lane || !slice || !cw__pc_lane_abandon(job))
+		if (!is_out(peer, job))
+			continue;
+		slice = job->slice;
+		if (!cw__pc_lane_abandon(job))
 			continue;
 		peer->abandoned++;
-		peer->jobs_out--;
 		ops_of(peer)->slice_done(slice, CW_ERR_TIMED_OUT, CW_REMOTE_UNKNOWN);
 	}
-	while (collect(peer), peer->jobs_out) /* these are just being handed over */
+	while (collect(peer), any_out(peer)) /* these are just being handed over */
 		nanosleep(&pause, NULL);
 }
 
@@ -429,6 +455,7 @@ void cw__peer_copy_peer_close(void *transport, void *opened)
 	uint64_t until = cw__after(cw__now(), pc->grace);
 	int pending;
 
+	ops_of(peer)->timer_stop(peer->core->loop, &peer->end_timer);
 	end_jobs(peer, until);
 	cw__pc_imports_close(peer, peer->abandoned != 0, until);
 	if (peer->abandoned)

@@ -3,6 +3,7 @@
  * An open transport of the family: our regions as the runtime sees them, the rails of a peer, and which of them carries
  * a pair of regions. No hook that a request passes through asks the runtime about a pointer: that is done in attach.
  */
+#include <platforms/gpu/aside.h>
 #include <stdlib.h>
 #include <string.h>
 #include <transports/peer_copy/inside.h>
@@ -35,7 +36,7 @@ int cw__peer_copy_open(struct cw_host *host, const struct cw__peer_copy_kind *ki
 {
 	struct cw__peer_copy *pc = calloc(1, sizeof(*pc));
 
-	if (!pc || cw__pc_keeper_open(pc)) {
+	if (!pc || cw__pc_keepers_open(pc)) {
 		free(pc);
 		if (kind->close)
 			kind->close(kind->own);
@@ -46,6 +47,7 @@ int cw__peer_copy_open(struct cw_host *host, const struct cw__peer_copy_kind *ki
 	pc->kind = *kind;
 	pc->gpu = kind->gpu;
 	pc->grace = host->ops->setting_number(host, "batch/grace", CW__SECOND);
+	pc->timeout = host->ops->setting_number(host, "engine/device_timeout", 10 * CW__SECOND);
 	pc->start = cw__pc_process_start(getpid());
 	pc->link_count = kind->link_count < CW__PC_LINKS_MAX ? kind->link_count : CW__PC_LINKS_MAX;
 	pthread_mutex_init(&pc->lock, NULL);
@@ -68,13 +70,14 @@ void cw__peer_copy_close(void *transport)
 	unsigned left = cw__pc_lanes_close(pc, cw__after(cw__now(), pc->grace));
 	struct cw__list *node;
 
-	left += !cw__pc_keeper_close(pc);
+	left += cw__pc_keepers_close(pc);
 	cw__pc_owner_close(pc);
 	left += atomic_load_explicit(&pc->leaked, memory_order_relaxed);
 	if (left) {
 		pc->host->ops->log(pc->host, CW_LOG_ERROR,
 				   "%s: %u threads are left in calls of the runtime that do not end, with their memory",
 				   pc->kind.name, left);
+		pc->host->ops->keep(pc->host);
 		return;
 	}
 	cw__pc_imports_free(pc);
@@ -118,7 +121,7 @@ struct cw__pc_region *cw__pc_region_find(struct cw__peer_copy *pc, uint64_t id)
 
 /* Not all runtimes can tell where an allocation begins, and one that does not know how long it is has guessed. A region
  * does begin one when what lies before it is none; else its place in its allocation counts as unknown. */
-static void find_base(const struct cw__gpu *gpu, const struct cw_region_view *view, struct cw__pc_region *region)
+static void find_base(const struct cw__peer_copy *pc, const struct cw_region_view *view, struct cw__pc_region *region)
 {
 	struct cw__gpu_memory before;
 	uint64_t skip;
@@ -128,7 +131,8 @@ static void find_base(const struct cw__gpu *gpu, const struct cw_region_view *vi
 		region->size = view->allocation_length;
 	}
 	if ((!region->base || (region->base == region->address && !region->size)) &&
-	    (gpu->query((const void *)(uintptr_t)(region->address - 1), &before) || !before.is_device))
+	    (cw__gpu_query_aside(pc->gpu, (const void *)(uintptr_t)(region->address - 1), pc->timeout, &before) ||
+	     !before.is_device))
 		region->base = region->address;
 	else if (!region->size)
 		region->base = 0;
@@ -148,13 +152,13 @@ static int identify(struct cw__peer_copy *pc, const struct cw_region_view *view,
 	if (view->kind == CW_MEMORY_HOST)
 		return CW_OK;
 	if (!view->platform || strcmp(view->platform, pc->gpu->name) != 0 ||
-	    pc->gpu->query((const void *)(uintptr_t)view->address, &memory) || !memory.is_device || memory.device < 0 ||
-	    !cw__pc_is_end(pc, memory.device))
+	    cw__gpu_query_aside(pc->gpu, (const void *)(uintptr_t)view->address, pc->timeout, &memory) ||
+	    !memory.is_device || memory.device < 0 || !cw__pc_is_end(pc, memory.device))
 		return CW_ERR_UNSUPPORTED;
 	region->side.device = memory.device;
 	region->base = memory.allocation_base;
 	region->size = memory.allocation_length;
-	find_base(pc->gpu, view, region);
+	find_base(pc, view, region);
 	return CW_OK;
 }
 
@@ -171,16 +175,43 @@ static struct cw__pc_export *export_find(struct cw__peer_copy *pc, int device, u
 	return NULL;
 }
 
+struct export_errand {
+	struct cw__gpu_errand errand; /* first */
+	const struct cw__gpu *gpu;
+	int device;
+	uint64_t base;
+	struct cw__gpu_handle handle;
+};
+
 /* Without the device's lock: nobody who registers memory is to wait for a copy. */
-static int call_export(const struct cw__gpu *gpu, int device, uint64_t base, struct cw__gpu_handle *handle_out)
+static int run_export(struct cw__gpu_errand *errand)
 {
+	struct export_errand *work = (struct export_errand *)errand;
 	struct cw__gpu_scope scope;
-	int result = gpu->enter(device, &scope);
+	int result = work->gpu->enter(work->device, &scope);
 
 	if (!result) {
-		result = gpu->export_memory((void *)(uintptr_t)base, handle_out);
-		gpu->leave(&scope);
+		result = work->gpu->export_memory((void *)(uintptr_t)work->base, &work->handle);
+		work->gpu->leave(&scope);
 	}
+	return result;
+}
+
+static int call_export(const struct cw__peer_copy *pc, int device, uint64_t base, struct cw__gpu_handle *handle_out)
+{
+	struct export_errand *work = calloc(1, sizeof(*work));
+	int result;
+
+	if (!work)
+		return CW__GPU_NO_ANSWER;
+	*work = (struct export_errand){
+		.errand = { .run = run_export }, .gpu = pc->gpu, .device = device, .base = base
+	};
+	result = cw__gpu_aside(&work->errand, pc->timeout);
+	if (result == CW__GPU_NO_ANSWER)
+		return result;
+	*handle_out = work->handle;
+	free(work);
 	return result;
 }
 
@@ -204,13 +235,15 @@ static struct cw__pc_export *export_get(struct cw__peer_copy *pc, const struct c
 	fresh->refs = 1;
 	fresh->device = region->side.device;
 	fresh->base = region->base;
-	result = call_export(gpu, fresh->device, fresh->base, &fresh->handle);
+	result = call_export(pc, fresh->device, fresh->base, &fresh->handle);
 	if (result) {
 		pc->host->ops->log(pc->host, CW_LOG_INFO,
 				   "%s: memory of device %d at 0x%llx cannot be exported: %s (%d); other processes "
 				   "reach it through host memory",
 				   pc->kind.name, fresh->device, (unsigned long long)fresh->base,
-				   gpu->error_text(result), result);
+				   result == CW__GPU_NO_ANSWER ? "the runtime does not come back"
+							       : gpu->error_text(result),
+				   result);
 		free(fresh);
 		return NULL;
 	}
@@ -391,17 +424,27 @@ static int find_links(const struct cw__peer_copy *pc, const struct cw__pc_way *w
 	return 1;
 }
 
-static void choose_rails(const struct cw__peer_copy *pc, const struct cw__pc_way *way,
-			 const struct cw_reach_query *query, struct cw_reach *reach)
+/* Small, and neither its devices nor its lane are at something that takes long. */
+static int is_quick(struct cw__peer_copy *pc, const struct cw__pc_way *way, const struct cw_reach_query *query)
+{
+	struct cw__pc_way quick = *way;
+
+	quick.quick = 1;
+	return query->length && query->length <= CW_CHUNK_MAX &&
+	       (query->length - 1) / CW__PC_SYNC_PIECES < query->page &&
+	       !cw__pc_is_held(pc->gpu->vendor, way->to, way->from) && !cw__pc_lane_is_slow(pc, &quick);
+}
+
+static void choose_rails(struct cw__peer_copy *pc, const struct cw__pc_way *way, const struct cw_reach_query *query,
+			 struct cw_reach *reach)
 {
 	const struct cw__peer_copy_kind *kind = &pc->kind;
 	int across = way->to >= 0 && way->from >= 0 && way->to != way->from;
 
 	reach->rail_count = 1;
-	if (query->length && query->length <= CW_CHUNK_MAX && (query->length - 1) / CW__PC_SYNC_PIECES < query->page &&
-	    !cw__pc_is_held(pc->gpu->vendor, way->to, way->from)) {
+	if (is_quick(pc, way, query)) {
 		reach->rail_first = CW__PC_RAIL_SYNC;
-		reach->why = "one call of the runtime by the calling thread";
+		reach->why = "one call of the runtime, waited for at once";
 	} else if (across && kind->stripe && query->length > kind->stripe_from && find_links(pc, way, reach)) {
 		reach->why = "divided among the links between the two devices";
 	} else if (kind->async_threshold && query->length > kind->async_threshold) {
@@ -415,7 +458,7 @@ static void choose_rails(const struct cw__peer_copy *pc, const struct cw__pc_way
 
 int cw__peer_copy_reach(void *transport, void *opened, const struct cw_reach_query *query, struct cw_reach *reach_out)
 {
-	const struct cw__peer_copy *pc = transport;
+	struct cw__peer_copy *pc = transport;
 	const struct cw__pc_peer *peer = opened;
 	const struct cw__pc_region *local = query->attachment;
 	struct cw__pc_side remote;

@@ -6,7 +6,7 @@
  *
  * Memory of another process is opened by its handle (see envelope.h), once per process. A copy runs in a lane: a worker
  * thread for one (source device, destination device) and perhaps one port. Requests of at most CW_CHUNK_MAX bytes are
- * copied by the calling thread.
+ * waited for by the thread that submits them.
  */
 #ifndef CW_TRANSPORTS_PEER_COPY_PEER_COPY_H
 #define CW_TRANSPORTS_PEER_COPY_PEER_COPY_H

@@ -520,6 +520,8 @@ static void dispatch(struct cw__shm_peer *peer, const struct cw__shm_message *me
 		on_imported(peer, message, fd);
 	else if (message->type == CW__SHM_REVOKE)
 		on_revoke(peer, message->id);
+	else if (message->type == CW__SHM_PULLED && message->status == CW_ERR_BUSY) /* a device does not come back */
+		pull_done(peer, message->id, CW_ERR_IO, CW_REMOTE_UNKNOWN);
 	else if (message->type == CW__SHM_PULLED)
 		pull_done(peer, message->id, message->status, CW_REMOTE_QUIET);
 	else

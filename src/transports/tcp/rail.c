@@ -324,7 +324,10 @@ static int64_t receive_payload(struct cw__tcp_rail *rail)
 static void answered(struct cw__tcp_rail *rail, struct cw__tcp_frame *frame, int status)
 {
 	rail->tries = 0;
-	cw__tcp_frame_end(rail, frame, status, CW_REMOTE_QUIET);
+	if (status == CW_ERR_BUSY) /* a device over there does not come back with the bytes, and may yet write them */
+		cw__tcp_frame_end(rail, frame, CW_ERR_IO, CW_REMOTE_UNKNOWN);
+	else
+		cw__tcp_frame_end(rail, frame, status, CW_REMOTE_QUIET);
 }
 
 /* Takes the header of an answer from the buffer. CW_OK, ERR_AGAIN (not all there) or ERR_PROTOCOL. */
