@@ -96,7 +96,7 @@ static void memory(void **state)
 		{ NULL, 4096, "*", 1, -1 },
 		{ own, 0, "*", 1, -1 },
 		{ own, SIZE_MAX, "*", 1, -1 },
-		{ own, SIZE_MAX - (size_t)(uintptr_t)own, "*", 1, -1 },
+		{ own, SIZE_MAX - (size_t)(uintptr_t)own + 1, "*", 1, -1 },
 		{ own, 4096, overlong, 1, -1 },
 		{ own, 4096, "segments:", 1, -1 },
 		{ own, 4096, "segments:4096:", 1, -1 },

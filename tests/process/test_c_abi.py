@@ -82,7 +82,11 @@ def test_exports_exactly_what_programs_know(build_dir):
 
 def test_needs_only_causeway_and_libc(build_dir):
     output = subprocess.run(
-        ["readelf", "-d", build_dir / "lib/libtransfer_engine.so"], capture_output=True, text=True, check=True, timeout=20
+        ["readelf", "-d", build_dir / "lib/libtransfer_engine.so"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=20,
     ).stdout
     needed = re.findall(r"\(NEEDED\).*\[(.*)\]", output)
     assert all(name.startswith(("libcauseway.so", "libc.so", "ld-linux", "libm.so")) for name in needed), needed
@@ -108,7 +112,8 @@ def test_both_headers_in_one_cpp_file(build_dir, tmp_path):
         }"""
     )
     lib = build_dir / "lib"
-    flags = ["-std=c++17", "-Wall", "-Wextra", "-Wpedantic", "-Werror", f"-I{ROOT}/compat/mooncake/include", f"-L{lib}"]
+    flags = ["-std=c++17", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
+    flags += [f"-I{ROOT}/compat/mooncake/include", f"-L{lib}"]
     program = tmp_path / "both"
     subprocess.run(
         ["g++", *flags, source, "-ltransfer_engine", f"-Wl,-rpath,{lib}", f"-Wl,-rpath-link,{lib}", "-o", program],
@@ -186,7 +191,7 @@ def test_tensorrt_sequence(program, kind, host):
 
 @pytest.mark.parametrize("forced", ["", "1"])
 def test_tensorrt_sees_a_dead_receiver_as_failed(program, forced):
-    """Killed in the middle of a round: FAILED and nothing else, at once; later rounds fail too, and destroying works."""
+    """Killed in the middle of a round: FAILED, soon; later rounds fail too, and destroying works."""
     environment = {**os.environ, "MC_FORCE_TCP": forced} if forced else None
     receiver = program("cwtensorrt", "receiver", "127.0.0.1", env=environment)
     name, address = receiver.line().split()

@@ -197,6 +197,11 @@ size_t face_batch_count(struct face_batch *batch)
 	return count;
 }
 
+size_t face_batch_room(struct face_batch *batch)
+{
+	return batch->capacity - face_batch_count(batch);
+}
+
 /* With the lock: what runs of a task, once somebody has asked for it twice in a row; NULL = nothing, or the first time.
  */
 static struct cw_batch *to_wait_for(struct face_batch *batch, size_t number, size_t asked)
@@ -551,14 +556,11 @@ int face_batch_submit(struct face_batch *batch, const struct face_transfer *tran
 		      const struct face_message *message)
 {
 	struct plan plan = { .batch = batch, .transfers = transfers, .count = count };
-	int status;
+	int status = plan_make(&plan, separate);
 
-	/* Looked at again under the lock; here so that no array is made for more than a batch can have. */
-	if (count > batch->capacity)
-		return CW_ERR_LIMIT;
-	status = plan_make(&plan, separate);
 	if (status == CW_OK) {
 		pthread_mutex_lock(&batch->lock);
+		/* Again: another thread may submit to the same batch. */
 		status = count <= batch->capacity - batch->count ? submit(&plan, separate, message) : CW_ERR_LIMIT;
 		pthread_mutex_unlock(&batch->lock);
 	}
