@@ -22,6 +22,7 @@ usage() {
 		  check [NAME...]   format, symbols, sanitizers, fuzzing and the other checks; all of them, or those named
 		  bench [OPTION...] build, then measure side by side with the bare limit and the Mooncake wheel; --help lists options
 		  build [PRESET]    build only: release (default), debug, asan, tsan, fuzz, coverage
+		  wheel             make the Python distributions, for systems with glibc 2.28 or later, in build/wheel/dist
 		  install [PREFIX]  build, then install below PREFIX (default /usr/local)
 		  help              this text
 
@@ -117,6 +118,10 @@ install)
 	need "${build_packages[@]}" libcmocka-dev
 	build release
 	cmake --install build/release --prefix "${1:-/usr/local}"
+	;;
+wheel)
+	need "${build_packages[@]}" python3-venv binutils
+	"$python" scripts/wheel.py "$@"
 	;;
 help | -h | --help) usage ;;
 *)

@@ -34,6 +34,17 @@ target_sources(tool_causeway PRIVATE "${PROJECT_SOURCE_DIR}/emulators/core/world
 target_include_directories(tool_causeway PRIVATE "${PROJECT_SOURCE_DIR}/emulators")
 target_compile_definitions(tool_causeway PRIVATE "EMULATORS_INSTALLED=\"${emulators_installed}\"")
 
+# `causeway config --mooncake` says what Mooncake's variables and files mean.
+target_link_libraries(tool_causeway PRIVATE causeway_setup)
+
+# `causeway metadata-server` loads libmicrohttpd when it is run; only its header is needed here.
+find_path(MICROHTTPD_INCLUDE_DIR NAMES microhttpd.h)
+if(NOT MICROHTTPD_INCLUDE_DIR)
+	message(FATAL_ERROR "microhttpd.h is missing; install libmicrohttpd-dev (libmicrohttpd-devel elsewhere)")
+endif()
+target_include_directories(tool_causeway PRIVATE "${MICROHTTPD_INCLUDE_DIR}")
+target_link_libraries(tool_causeway PRIVATE ${CMAKE_DL_LIBS})
+
 if(CAUSEWAY_EXAMPLES)
 	file(GLOB examples CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/examples/*.c")
 	foreach(source ${examples})

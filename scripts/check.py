@@ -251,6 +251,11 @@ def check_man():
     return found
 
 
+def check_mooncake():
+    """The tables of Mooncake's variables, keys and codes name what exists, and the pages made from them are fresh."""
+    return complaints([sys.executable, "scripts/mooncake_docs.py", "--check"])
+
+
 def check_quiet():
     """A clean run of open, transfer and close writes nothing anywhere."""
     found = build("release")
@@ -316,6 +321,15 @@ def check_install():
         return complaints(["bash", "scripts/check_install.sh", folder])
 
 
+def check_wheel():
+    """The wheels can be made, and no ELF file in them needs a symbol newer than GLIBC_2.28 or a library of its own."""
+    found = complaints(["./do", "wheel"], timeout=900)
+    wheels = [str(path) for path in sorted((BUILD / "wheel/dist").glob("causeway-*.whl"))]
+    if found or len(wheels) != 1:
+        return found or [f"one wheel of causeway was expected in build/wheel/dist: {wheels}"]
+    return complaints([sys.executable, "scripts/wheel.py", "--examine", *wheels])
+
+
 CHECKS = {
     "format": check_format,
     "headers": check_headers,
@@ -325,9 +339,11 @@ CHECKS = {
     "parts": check_parts,
     "covered": check_covered,
     "man": check_man,
+    "mooncake": check_mooncake,
     "symbols": check_symbols,
     "needed": check_needed,
     "install": check_install,
+    "wheel": check_wheel,
     "quiet": check_quiet,
     "asan": check_asan,
     "tsan": check_tsan,

@@ -25,6 +25,7 @@ VALUES = {
     "BYTES": "bytes; k, m and g stand for powers of 1024",
     "BOOL": "on or off",
     "MS": "milliseconds",
+    "SECRET": "text; shown as ***",
 }
 SCOPES = {
     "REQUEST": "the request or call alone",

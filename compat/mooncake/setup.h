@@ -24,8 +24,13 @@ struct setup {
 	uint64_t transfer_timeout_ns; /* MC_TRANSFER_TIMEOUT; 0 = not said */
 	double metric_interval;       /* seconds between lines of MC_TE_METRIC; 0 = off */
 	int force_tcp, force_mnnvl, intranode_nvlink, use_ipv6;
+	int legacy_binding;        /* MC_LEGACY_RPC_PORT_BINDING: the port in the engine's name is listened on */
 	char bind_address[256];    /* MC_TCP_BIND_ADDRESS */
-	char text[SETUP_TEXT_MAX]; /* one line: why the last call failed, with what to do */
+	char metadata_backend[32]; /* of a metadata_server without a scheme */
+	int metric;          /* MC_TE_METRIC and its interval as they were said; metric_interval is what follows */
+	double metric_every; /* seconds; 0 = not said */
+	unsigned port_min, port_max; /* MC_MIN_RPC_PORT, MC_MAX_RPC_PORT as they were said; 0 = not said */
+	char text[SETUP_TEXT_MAX];   /* one line: why the last call failed, with what to do */
 };
 
 /* Receives one line about something that is known but cannot be used, or that belongs to Mooncake Store. */
@@ -48,6 +53,9 @@ int setup_key(struct setup *setup, const char *key, const char *value, setup_not
  * store's mode the name is also what is published. 0, or -1 with setup->text. */
 int setup_identity(struct setup *setup, const char *metadata_server, const char *local_server_name,
 		   char *engine_name_out, size_t length);
+
+/* The address of this machine for an engine that was given no name: of an interface that is up, or else loopback. */
+void setup_own_address(int ipv6, char *out, size_t size);
 
 /* The transports in Causeway that a protocol name of Mooncake stands for, as a comma list, best first; NULL = an
  * unknown name. used_out gets "" or what is used instead of a transport that this build does not have ("tcp" for

@@ -199,6 +199,7 @@ enum cw__link_phase {
 	CW__LINK_DOWN,
 	CW__LINK_FETCHING, /* the descriptor, from several addresses */
 	CW__LINK_GREETING, /* hello and welcome */
+	CW__LINK_PROBING,  /* a sign of life of a classic peer whose descriptor is known */
 	CW__LINK_UP
 };
 
@@ -217,10 +218,12 @@ struct cw__link {
 	int closed;
 
 	enum cw__link_phase phase;
-	int described; /* descriptor counts */
-	int was_up;    /* target and info count, too */
-	int refetched; /* this reconnection looked at the descriptor already */
-	int failure;   /* the most telling failure of this attempt */
+	int described;        /* descriptor counts */
+	int named;            /* its name must be ours for the peer */
+	int given_descriptor; /* it is not the peer's to say */
+	int was_up;           /* target and info count, too */
+	int refetched;        /* this reconnection looked at the descriptor already */
+	int failure;          /* the most telling failure of this attempt */
 	char failure_text[200];
 	struct cw__target given[CW__TARGETS_MAX]; /* from the name */
 	size_t given_count;
@@ -254,6 +257,7 @@ void cw__link_leave(struct cw__link *link);
 int cw__link_open(struct cw__control *control, const struct cw__link_options *options, struct cw__link **link_out);
 void cw__link_close(struct cw__link *link);
 void cw__link_retry(struct cw__link *link);
+void cw__link_move(struct cw__link *link, const struct cw__link_options *options);
 /* Frees links that were closed but whose start task will never run. */
 void cw__links_free(struct cw__control *control);
 /* The established connection ended: answers what is pending, then tells the core. */

@@ -3,7 +3,7 @@
  * How a peer is reached. All its addresses race, a little apart; the first that gives its classic descriptor wins. When
  * the descriptor announces the native protocol, the advertised addresses race again with a hello, the one that answered
  * ahead of the rest. request.c takes over the greeted connection. There is no automatic reconnection: the core says
- * when.
+ * when. Of a classic peer that a store knows the descriptor is given: its addresses race with a Probe.
  */
 #include <control/control.h>
 #include <errno.h>
@@ -241,6 +241,20 @@ static void greet_begin(struct cw__link *link, const struct cw__target *first)
 
 /* ---------------------------------------------------------------------------------- the descriptor */
 
+/* Is this who we want, and, after the first time, still the one we had? */
+static int descriptor_check(struct cw__link *link, const struct cw__dial *dial, const struct cw__descriptor *descriptor)
+{
+	if (link->named && strcmp(descriptor->name, link->name)) {
+		failure_note(link, CW_ERR_CONNECT, &dial->target, "\"%.60s\" answers there", descriptor->name);
+		return CW_ERR_CONNECT;
+	}
+	if (link->was_up && memcmp(descriptor->instance, link->descriptor.instance, CW__INSTANCE_BYTES)) {
+		failure_note(link, CW_ERR_PEER_RESTARTED, &dial->target, "another engine answers there now");
+		return CW_ERR_PEER_RESTARTED;
+	}
+	return CW_OK;
+}
+
 static int descriptor_take(struct cw__link *link, struct cw__dial *dial)
 {
 	static const unsigned char nobody[CW__INSTANCE_BYTES];
@@ -262,10 +276,10 @@ static int descriptor_take(struct cw__link *link, struct cw__dial *dial)
 	}
 	if (!descriptor.native)
 		memcpy(descriptor.instance, nobody, CW__INSTANCE_BYTES);
-	if (link->was_up && memcmp(descriptor.instance, link->descriptor.instance, CW__INSTANCE_BYTES)) {
-		failure_note(link, CW_ERR_PEER_RESTARTED, &dial->target, "another engine answers there now");
+	status = descriptor_check(link, dial, &descriptor);
+	if (status) {
 		cw__descriptor_free(&descriptor);
-		return CW_ERR_PEER_RESTARTED;
+		return status;
 	}
 	if (link->described)
 		cw__descriptor_free(&link->descriptor);
@@ -295,10 +309,24 @@ static void fetch_done(struct cw__link *link, struct cw__dial *dial, int status)
 	link_is_up(link);
 }
 
+/* Whatever it answers shows that somebody is there; engines from before the Probe just close. */
+static void probe_done(struct cw__link *link, struct cw__dial *dial, int status)
+{
+	if (status && !dial->connected) {
+		failure_note(link, status, &dial->target, "%s", cw__dial_reason(dial, status));
+		race_next(link);
+		return;
+	}
+	link->target = dial->target;
+	link->info = (struct cw__link_info){ .classic = 1 };
+	link_is_up(link);
+}
+
+/* Asks the given addresses: for the descriptor, or for a sign of life when that is given. */
 static void fetch_begin(struct cw__link *link)
 {
 	race_stop(link);
-	link->phase = CW__LINK_FETCHING;
+	link->phase = link->given_descriptor ? CW__LINK_PROBING : CW__LINK_FETCHING;
 	link->race_count = 0;
 	if (link->was_up)
 		link->race[link->race_count++] = link->target;
@@ -320,6 +348,8 @@ static void race_dial_done(struct cw__dial *dial, int status)
 	cw__list_remove(&dial->node);
 	if (link->phase == CW__LINK_FETCHING)
 		fetch_done(link, dial, status);
+	else if (link->phase == CW__LINK_PROBING)
+		probe_done(link, dial, status);
 	else
 		greet_done(link, dial, status);
 	cw__dial_stop(dial);
@@ -337,6 +367,8 @@ static size_t race_message(struct cw__link *link, unsigned char *out, size_t cap
 	if (link->phase == CW__LINK_FETCHING)
 		return cw__classic_encode(CW__CLASSIC_METADATA, CW__CLASSIC_NATIVE_REQUEST,
 					  sizeof(CW__CLASSIC_NATIVE_REQUEST) - 1, out, capacity);
+	if (link->phase == CW__LINK_PROBING)
+		return cw__classic_encode(CW__CLASSIC_PROBE, "{}\n", 3, out, capacity);
 	/* The core knows what this engine says about itself; a welcome and a hello say the same. */
 	cw__core_welcome(host, &own);
 	memcpy(hello.instance, own.instance, CW__INSTANCE_BYTES);
@@ -422,16 +454,40 @@ static void link_start(struct cw_task *task)
 	cw__link_leave(link);
 }
 
+/* The link's own copy of a classic peer's descriptor. */
+static int descriptor_give(struct cw__link *link, const struct cw__descriptor *given)
+{
+	struct cw__descriptor copy = *given;
+
+	copy.buffers = NULL;
+	if (copy.buffer_count) {
+		copy.buffers = malloc(copy.buffer_count * sizeof(*copy.buffers));
+		if (!copy.buffers)
+			return CW_ERR_NO_MEMORY;
+		memcpy(copy.buffers, given->buffers, copy.buffer_count * sizeof(*copy.buffers));
+	}
+	if (link->described)
+		cw__descriptor_free(&link->descriptor);
+	link->descriptor = copy;
+	link->described = link->given_descriptor = 1;
+	return CW_OK;
+}
+
 int cw__link_open(struct cw__control *control, const struct cw__link_options *options, struct cw__link **link_out)
 {
 	struct cw__link *link = calloc(1, sizeof(*link));
 
-	if (!link)
+	if (!link || (options->descriptor && descriptor_give(link, options->descriptor))) {
+		free(link);
 		return CW_ERR_NO_MEMORY;
+	}
+	link->named = options->named;
 	for (size_t i = 0; i < options->address_count; i++)
 		link->given_count = cw__targets_resolve(options->addresses[i], 0, link->given, link->given_count);
 	if (!link->given_count) {
 		control->host->ops->log(control->host, CW_LOG_INFO, "control: \"%s\" has no address", options->name);
+		if (link->described)
+			cw__descriptor_free(&link->descriptor);
 		free(link);
 		return CW_ERR_ADDRESS;
 	}
@@ -471,11 +527,32 @@ void cw__link_close(struct cw__link *link)
 
 void cw__link_retry(struct cw__link *link)
 {
-	if (link->closed || link->start_posted || link->phase == CW__LINK_FETCHING || link->phase == CW__LINK_GREETING)
+	if (link->closed || link->start_posted || (link->phase != CW__LINK_UP && link->phase != CW__LINK_DOWN))
 		return;
 	if (link->phase == CW__LINK_UP && !link->info.classic)
 		return;
 	attempt_begin(link);
+}
+
+void cw__link_move(struct cw__link *link, const struct cw__link_options *options)
+{
+	char text[200];
+
+	if (link->closed)
+		return;
+	cw__link_enter(link);
+	link->given_count = 0;
+	for (size_t i = 0; i < options->address_count; i++)
+		link->given_count = cw__targets_resolve(options->addresses[i], 1, link->given, link->given_count);
+	if (link->given_count)
+		link->target = link->given[0];
+	if (!link->given_count || descriptor_give(link, options->descriptor)) {
+		snprintf(text, sizeof(text), "peer \"%.80s\": it has no address, or memory ran out", link->name);
+		link_failed(link, CW_ERR_PEER_DOWN, text);
+	} else {
+		attempt_begin(link);
+	}
+	cw__link_leave(link);
 }
 
 void cw__link_lost(struct cw__link *link, int status, const char *why)

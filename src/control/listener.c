@@ -329,6 +329,7 @@ const struct cw__control_ops cw__control = {
 	.link_open = cw__link_open,
 	.link_close = cw__link_close,
 	.link_retry = cw__link_retry,
+	.link_move = cw__link_move,
 	.request = cw__link_request,
 	.classic_request = cw__link_classic_request,
 	.region_gone = cw__region_gone,

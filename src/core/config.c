@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <util/nearest.h>
 
 struct row {
 	const char *key;
@@ -47,40 +48,13 @@ static size_t find(const char *key)
 	return ROWS;
 }
 
-/* Edit distance, for "did you mean"; both texts are short. */
-static size_t distance(const char *a, const char *b)
-{
-	size_t row[64], length = strlen(b);
-
-	if (length >= 64)
-		return SIZE_MAX;
-	for (size_t j = 0; j <= length; j++)
-		row[j] = j;
-	for (size_t i = 1; a[i - 1]; i++) {
-		size_t diagonal = row[0];
-
-		row[0] = i;
-		for (size_t j = 1; j <= length; j++) {
-			size_t cost = diagonal + (a[i - 1] != b[j - 1]);
-
-			diagonal = row[j];
-			if (row[j - 1] + 1 < cost)
-				cost = row[j - 1] + 1;
-			if (row[j] + 1 < cost)
-				cost = row[j] + 1;
-			row[j] = cost;
-		}
-	}
-	return row[length];
-}
-
 static const char *nearest(const char *key)
 {
 	const char *best = rows[0].key;
 	size_t least = SIZE_MAX;
 
 	for (size_t i = 0; i < ROWS; i++) {
-		size_t d = distance(key, rows[i].key);
+		size_t d = cw__edit_distance(key, rows[i].key);
 
 		if (d < least) {
 			least = d;
@@ -136,7 +110,7 @@ static int parse(const struct row *row, const char *text, uint64_t *number_out)
 	*number_out = 0;
 	if (row->type == CW__SETTING_BOOL)
 		status = parse_bool(text, number_out);
-	else if (row->type != CW__SETTING_TEXT)
+	else if (row->type != CW__SETTING_TEXT && row->type != CW__SETTING_SECRET)
 		status = parse_number(text, row->type == CW__SETTING_BYTES, number_out);
 	if (status)
 		return cw__fail(CW_ERR_CONFIG, "setting %s: '%s' is not %s", row->key, text,
@@ -346,6 +320,13 @@ const char *cw__config_text(const struct cw__config *config, const char *key)
 		if (!strncmp(config->extra[i - 1], key, length) && config->extra[i - 1][length] == '=')
 			return config->extra[i - 1] + length + 1;
 	return NULL;
+}
+
+const char *cw__config_shown(const struct cw__config *config, size_t row)
+{
+	const char *text = config->values[row].text;
+
+	return rows[row].type == CW__SETTING_SECRET && *text ? "***" : text;
 }
 
 uint64_t cw__config_number(const struct cw__config *config, const char *key, uint64_t fallback)

@@ -22,6 +22,10 @@ struct cw__link_options {
 	size_t address_count;
 	uint64_t timeout; /* ns, for the whole opening and for each reconnection */
 	void *segment;    /* the core's; handed back in every callback */
+	int named;        /* 1 = the engine that answers must call itself `name` */
+	/* Of a classic peer that somebody else knows: it is not asked for it, only whether it is there. Copied. NULL =
+	 * the peer says itself what it is. */
+	const struct cw__descriptor *descriptor;
 };
 
 /* What a connected link knows. Borrowed from the link. */
@@ -54,6 +58,9 @@ struct cw__control_ops {
 	/* On the loop: connect again now if the connection is down (else nothing). Link_up/link_down tells the outcome.
 	 * The instance is checked: another one gives link_down with ERR_PEER_RESTARTED. */
 	void (*link_retry)(struct cw__link *link);
+	/* On the loop, for a link that was opened with a descriptor: the peer is elsewhere now, or another process.
+	 * Connects to the new addresses, which are numeric, and goes on as after link_retry. */
+	void (*link_move)(struct cw__link *link, const struct cw__link_options *options);
 
 	/* Sends a native request (enum cw__control_type) and reports its answer; timeout in ns gives ERR_TIMED_OUT. On
 	 * the loop. Errors (then no answer follows): PEER_DOWN, NO_MEMORY, UNSUPPORTED (classic). */

@@ -10,7 +10,9 @@
 #define CW_CORE_CORE_H
 
 #include <causeway/plugin.h>
+#include <core/config.h>
 #include <core/control_ops.h>
+#include <core/directory_ops.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -24,31 +26,6 @@
 #define CW__CLASSES 3
 #define CW__REVOKED_MAX 64             /* partial revocations of one region */
 #define CW__INLINE_BYTES (256u * 1024) /* copied by cw_batch_submit() itself */
-
-/* ------------------------------------------------------------------------------------------- settings */
-
-enum cw__setting_type { CW__SETTING_TEXT, CW__SETTING_NUMBER, CW__SETTING_BYTES, CW__SETTING_BOOL, CW__SETTING_MS };
-
-struct cw__setting {
-	char *text;      /* as given; owned */
-	uint64_t number; /* parsed; MS in ns */
-	const char *origin;
-};
-
-struct cw__config {
-	struct cw__setting *values; /* one for each row of settings.def */
-	char **extra;               /* "key=value" of settings that belong to plug-ins; owned */
-	size_t extra_count;
-};
-
-int cw__config_init(struct cw__config *config);
-void cw__config_free(struct cw__config *config);
-int cw__config_load(struct cw__config *config, const struct cw_engine_options *options);
-size_t cw__config_count(void);
-void cw__config_describe(size_t row, const char **key_out, const char **fallback_out, const char **help_out);
-const char *cw__config_text(const struct cw__config *config, const char *key);
-/* fallback when there is no such key. */
-uint64_t cw__config_number(const struct cw__config *config, const char *key, uint64_t fallback);
 
 /* -------------------------------------------------------------------------------------- errors and log */
 
@@ -177,6 +154,7 @@ struct cw_region {
 	unsigned platform;
 	pthread_mutex_t revoke_lock; /* one revocation at a time */
 	_Atomic uint32_t progress;   /* asynchronous registration: 0..100; futex on state */
+	_Atomic uint64_t ticket;     /* of the directory: when it is published; 0 = not asked for yet */
 	int failure;                 /* why the registration failed */
 	char failure_text[200];
 	pthread_t worker;
@@ -309,6 +287,8 @@ struct cw_segment {
 	int retrying;          /* loop */
 	uint64_t retry_after;  /* loop: growing pause */
 	unsigned retry_failures;
+	int seeking;    /* the directory is being asked where the peer is; loop */
+	int seek_holds; /* and requests wait for what it says; loop */
 	struct cw_timer retry_timer;
 	int lanes_open;                   /* loop */
 	struct cw__descriptor descriptor; /* classic peers: buffers; loop */
@@ -327,6 +307,8 @@ struct cw_segment {
 int cw__segments_close(struct cw_engine *engine);
 /* On the loop, at close: ends every transport and request of it now. */
 void cw__segment_drop(struct cw_segment *segment);
+/* 1 = the segment stays until cw__segment_put(); 0 = it is about to be closed. */
+int cw__segment_hold(struct cw_segment *segment);
 void cw__segment_put(struct cw_segment *segment);
 /* The remote region that holds the range, referenced; NULL when it is not known. Any thread. */
 struct cw__remote *cw__remote_find(struct cw_segment *segment, uint32_t space, uint64_t from, uint64_t to);
@@ -341,6 +323,9 @@ void cw__remote_unpin(struct cw__remote *remote);
 void cw__remote_gone(struct cw__remote *remote);
 /* Why the peer cannot be used now, or CW_OK; on the loop it also starts to connect again. */
 int cw__segment_usable(struct cw_segment *segment);
+void cw__segment_set_state(struct cw_segment *segment, enum cw_peer_state state);
+/* On the loop: the peer cannot be reached; its requests end. */
+void cw__segment_down(struct cw_segment *segment);
 
 /* What a request needs of a path. */
 struct cw__need {
@@ -532,7 +517,8 @@ uint64_t cw__slice_local_run(const struct cw__slice *slice, uint64_t at, uint64_
 unsigned cw__slice_walk(const struct cw__slice *slice, uint64_t offset, struct cw_piece *pieces_out, unsigned max);
 
 /* schedule.c */
-void cw__loop_make_busy(struct cw_loop *loop); /* on the loop: every segment of it pumps soon */
+void cw__segment_make_busy(struct cw_segment *segment); /* on the loop: it pumps soon */
+void cw__loop_make_busy(struct cw_loop *loop);          /* every segment of it does */
 /* On the loop: the end of a slice that nobody works on any more. The request may be gone then. */
 void cw__slice_over(struct cw__slice *slice, int status, enum cw_remote_state remote);
 /* On the loop: posts slices of one request and one rail; what is not taken goes back to their request. */
@@ -689,7 +675,7 @@ struct cw_engine {
 	struct cw__host host;
 	struct cw__config config;
 	struct cw__log log;
-	char name[128];
+	char name[256]; /* what peers open; constant once parts are open */
 	char bind_host[80];
 	uint16_t port;
 	unsigned char instance[CW__INSTANCE_BYTES];
@@ -707,6 +693,7 @@ struct cw_engine {
 	unsigned platform_count;
 	const struct cw_metadata_ops *metadata_ops;
 	void *metadata;
+	struct cw__directory *directory;
 	struct cw__control *control;
 	void *libraries[CW__PARTS_MAX]; /* of plug-ins */
 	const struct cw_plugin *plugins[CW__PARTS_MAX];

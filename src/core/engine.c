@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Engines: opening in an order in which each step can be undone, closing in the reverse, and what users ask of one. */
 #include <core/device.h>
+#include <core/naming.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -155,7 +156,7 @@ static int start_engine(struct cw_engine *engine)
 		status = cw__parts_open(engine);
 	for (unsigned i = 0; !status && i < engine->thread_count; i++)
 		status = cw__loop_start(&engine->loops[i]);
-	return status;
+	return status ? status : cw__naming_start(engine);
 }
 
 /* Turns every loop until pred, a count, is zero or the time is over. */
@@ -233,6 +234,8 @@ static void free_rest(struct cw_engine *engine)
 
 static void free_engine(struct cw_engine *engine)
 {
+	if (engine->directory) /* first of all, so that nobody finds what is about to go */
+		cw__directory.stop(engine->directory);
 	stop_engine(engine);
 	if (engine->control)
 		cw__control.close(engine->control);
@@ -308,7 +311,7 @@ int cw_engine_settings(struct cw_engine *engine, cw_setting_fn fn, void *arg)
 
 		cw__config_describe(i, &key, &fallback, &help);
 		if (engine)
-			fn(arg, key, engine->config.values[i].text, engine->config.values[i].origin, help);
+			fn(arg, key, cw__config_shown(&engine->config, i), engine->config.values[i].origin, help);
 		else
 			fn(arg, key, fallback, "default", help);
 	}

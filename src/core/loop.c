@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #define PARK_NS (500 * 1000ull) /* how long the progress thread stays away after a caller drove */
+#define PARK_MOST (8 * PARK_NS) /* and when callers come again and again: each look costs them about 40 us */
 #define LOOKS 8u                /* so often it sees the same caller drive before it trusts it to wake us */
 #define PARKED 1u               /* loop->park: for PARK_NS */
 #define PARKED_LONG 2u          /* until the caller that drives goes */
@@ -453,26 +454,30 @@ static int spin(struct cw_loop *loop)
 struct absence {
 	uint32_t epoch;
 	unsigned looks; /* at the same caller */
+	uint64_t pause;
 };
 
-/* 1 = a caller drives, or did a moment ago; we stayed away meanwhile. A caller that has been waiting for a while is
- * left alone until it goes; it wakes us then. */
+/* 1 = a caller drives, or did a moment ago; we stayed away meanwhile, the longer the more often we find that callers
+ * came in between. A caller that has been waiting for a while is left alone until it goes; it wakes us then. */
 static int stay_away(struct cw_loop *loop, struct absence *absence)
 {
 	uint32_t epoch = atomic_load_explicit(&loop->drive_epoch, memory_order_acquire), parked;
 	int driven = atomic_load_explicit(&loop->drivers, memory_order_acquire) != 0, moved = epoch != absence->epoch;
 
-	if (!driven && !moved)
+	if (!driven && !moved) {
+		absence->pause = PARK_NS;
 		return 0;
+	}
 	absence->epoch = epoch;
 	absence->looks = moved ? 0 : absence->looks + 1;
+	absence->pause = moved && absence->pause < PARK_MOST ? 2 * absence->pause : absence->pause;
 	parked = absence->looks >= LOOKS ? PARKED_LONG : PARKED;
 	/* Pairs with cw__loop_kick() and the end of cw__loop_wait(): either we see why not, or they see us. */
 	atomic_store_explicit(&loop->park, parked, memory_order_seq_cst);
 	if (!atomic_load_explicit(&loop->inbox, memory_order_seq_cst) &&
 	    !atomic_load_explicit(&loop->engine->stopping, memory_order_seq_cst) &&
 	    (parked == PARKED || atomic_load_explicit(&loop->drivers, memory_order_seq_cst)))
-		cw__futex_wait(&loop->park, parked, parked == PARKED ? cw__now() + PARK_NS : CW_FOREVER);
+		cw__futex_wait(&loop->park, parked, parked == PARKED ? cw__now() + absence->pause : CW_FOREVER);
 	/* Kicked, and the caller that did it does not wait for what it wanted: drive at once. */
 	return atomic_exchange_explicit(&loop->park, 0, memory_order_acq_rel) != 0 ||
 	       (is_driven_by_one(loop) && !atomic_load_explicit(&loop->scan_wanted, memory_order_seq_cst) &&
@@ -482,7 +487,7 @@ static int stay_away(struct cw_loop *loop, struct absence *absence)
 static void *progress_main(void *arg)
 {
 	struct cw_loop *loop = arg;
-	struct absence absence = { 0, 0 };
+	struct absence absence = { 0, 0, PARK_NS };
 
 	while (!atomic_load_explicit(&loop->engine->stopping, memory_order_acquire)) {
 		uint64_t until = CW_FOREVER;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Memory that the engine owns: found a platform for, allocated, registered like any other, and freed. See region.c. */
-#include <core/core.h>
+#include <core/naming.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -78,6 +78,7 @@ int cw_memory_allocate(struct cw_engine *engine, size_t length, const struct cw_
 	status = cw__region_establish(region, NULL);
 	if (status)
 		goto drop;
+	cw__region_publish(region, CW_FOREVER);
 	*address_out = allocation.address;
 	*region_out = region;
 	return CW_OK;

@@ -187,36 +187,56 @@ static int load_libraries(struct cw_engine *engine)
 	return CW_OK;
 }
 
-/* The store whose name the url begins with, NULL when the list has none. */
+static int begins_with_scheme(const char *url, const char *scheme)
+{
+	size_t length = scheme ? strlen(scheme) : 0;
+
+	return length && !strncmp(url, scheme, length) && (!url[length] || url[length] == ':');
+}
+
+/* The store whose scheme the url begins with, NULL when the list has none. */
 static const struct cw_metadata_ops *find_store(const struct cw_metadata_ops *const *list, const char *url)
 {
-	for (size_t i = 0; list && list[i]; i++) {
-		size_t length = list[i]->name ? strlen(list[i]->name) : 0;
-
-		if (length && !strncmp(url, list[i]->name, length) && (!url[length] || url[length] == ':'))
+	for (size_t i = 0; list && list[i]; i++)
+		if (begins_with_scheme(url, list[i]->name) || begins_with_scheme(url, list[i]->also))
 			return list[i];
-	}
 	return NULL;
 }
 
+/* "p2p, ..." */
+static void list_stores(char *text, size_t size)
+{
+	size_t used = 0;
+
+	*text = '\0';
+	for (size_t i = 0; stores[i] && used < size; i++)
+		used += (size_t)snprintf(text + used, size - used, "%s%s%s%s", i ? ", " : "", stores[i]->name,
+					 stores[i]->also ? ", " : "", stores[i]->also ? stores[i]->also : "");
+}
+
+/* Urls stay out of the lines: somebody may have put a password into one. */
 static int open_metadata(struct cw_engine *engine)
 {
+	char known[200];
 	const char *url = cw__config_text(&engine->config, "metadata/url"), *why = NULL;
 	const struct cw_metadata_ops *ops = find_store(stores, url);
 
 	for (unsigned i = 0; !ops && i < engine->library_count; i++)
 		ops = find_store(engine->plugins[i]->metadata, url);
-	if (!ops)
-		return cw__fail(CW_ERR_CONFIG, "metadata/url: no store is named '%s'", url);
+	if (!ops) {
+		list_stores(known, sizeof(known));
+		return cw__fail(CW_ERR_CONFIG, "metadata/url: no store is named '%.*s'; there are %s",
+				(int)strcspn(url, ":/@"), url, known);
+	}
 	if (ops->abi != CW_PLUGIN_ABI || !ops->open || !ops->close ||
 	    !ops->addresses == !(ops->get && ops->put && ops->del))
 		return cw__fail(CW_ERR_CONFIG,
 				"metadata store %s: it was built for another version, or lacks a required hook",
 				ops->name);
 	if (ops->open(&engine->host.base, url, &engine->metadata, &why))
-		return cw__fail(CW_ERR_CONFIG, "metadata store %s: %s", url, why ? why : "cannot be opened");
+		return cw__fail(CW_ERR_CONFIG, "metadata/url: %s: %s", ops->name, why ? why : "cannot be opened");
 	engine->metadata_ops = ops;
-	return CW_OK;
+	return cw__directory.open(&engine->host.base, ops, engine->metadata, &engine->directory);
 }
 
 /* Transports come first: one may have to prepare a vendor's links before that vendor's platform starts its runtime. A
@@ -297,6 +317,8 @@ void cw__parts_close(struct cw_engine *engine)
 			part->ops->close(part->state);
 		cw__host_ops.blob_free(&part->description);
 	}
+	if (engine->directory)
+		cw__directory.close(engine->directory);
 	if (engine->metadata_ops)
 		engine->metadata_ops->close(engine->metadata);
 }

@@ -3,7 +3,7 @@
  * Regions: registration, the pins that protect their memory while it is touched, revocation and its end. A region's
  * struct lives as long as the engine; its slot is used again under another id, so a stale id is always recognised.
  */
-#include <core/core.h>
+#include <core/naming.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -304,6 +304,7 @@ static int region_new(struct cw_engine *engine, uint64_t from, uint64_t length, 
 		.share_fd = -1,
 	};
 	atomic_store_explicit(&region->revoked_count, 0, memory_order_relaxed);
+	atomic_store_explicit(&region->ticket, 0, memory_order_relaxed);
 	memset(&region->allocation, 0, sizeof(region->allocation));
 	region->registrations = 1;
 	region->freeing = 0;
@@ -358,6 +359,7 @@ int cw_region_register(struct cw_engine *engine, void *address, size_t length, c
 			cw__region_drop(region);
 			return status;
 		}
+		cw__region_publish(region, CW_FOREVER);
 	} else {
 		status = cw_region_ready(region, CW_FOREVER, NULL);
 		if (status)
@@ -378,7 +380,8 @@ static void *async_main(void *arg)
 	struct async_job job = *(struct async_job *)arg;
 
 	free(arg);
-	cw__region_establish(job.region, job.has_location ? job.location : NULL);
+	if (!cw__region_establish(job.region, job.has_location ? job.location : NULL))
+		cw__region_publish(job.region, CW_FOREVER);
 	return NULL;
 }
 
@@ -413,7 +416,8 @@ int cw_region_register_async(struct cw_engine *engine, void *address, size_t len
 	return CW_OK;
 }
 
-int cw_region_ready(struct cw_region *region, uint64_t timeout, unsigned *progress_out)
+/* Waits until it is what it will be for this process; peers may not find it yet. */
+static int settle(struct cw_region *region, uint64_t timeout, unsigned *progress_out)
 {
 	uint64_t until;
 	int status = region ? cw__engine_check(region->engine) : cw__fail(CW_ERR_INVALID, "no region");
@@ -436,6 +440,14 @@ int cw_region_ready(struct cw_region *region, uint64_t timeout, unsigned *progre
 	default:
 		return cw__fail(CW_ERR_STALE_REGION, "the region was revoked");
 	}
+}
+
+int cw_region_ready(struct cw_region *region, uint64_t timeout, unsigned *progress_out)
+{
+	uint64_t until = cw__after(cw__now(), timeout);
+	int status = settle(region, timeout, progress_out);
+
+	return status ? status : cw__region_publish(region, until);
 }
 
 /* ---------------------------------------------------------------------------------------- revocation */
@@ -584,7 +596,7 @@ int cw_region_revoke(struct cw_region *region, uint64_t offset, uint64_t length,
 	uint64_t from;
 
 	if (!status)
-		status = cw_region_ready(region, CW_FOREVER, NULL);
+		status = settle(region, CW_FOREVER, NULL);
 	if (status == CW_ERR_STALE_REGION)
 		status = CW_OK; /* revoked before: wait on */
 	if (status)
@@ -592,8 +604,10 @@ int cw_region_revoke(struct cw_region *region, uint64_t offset, uint64_t length,
 	if (offset >= region->view.length || length > region->view.length - offset)
 		return cw__fail(CW_ERR_INVALID, "the range to revoke is not inside the region");
 	from = region->view.address + offset;
-	return revoke_range(region, from, from + (length ? length : region->view.length - offset),
-			    cw__after(cw__now(), timeout));
+	status = revoke_range(region, from, from + (length ? length : region->view.length - offset),
+			      cw__after(cw__now(), timeout));
+	cw__region_changed(region);
+	return status;
 }
 
 /* Revokes and detaches; then the caller may free the memory. BUSY leaves everything as it was, but revoked. */
@@ -621,7 +635,7 @@ int cw__region_take_back(struct cw_region *region, int freeing, int *last_out)
 
 	*last_out = 0;
 	/* FAILED and STALE_REGION are no reasons to keep it. */
-	cw_region_ready(region, CW_FOREVER, NULL);
+	settle(region, CW_FOREVER, NULL);
 	pthread_mutex_lock(&engine->region_lock);
 	if (!region->registrations)
 		status = cw__fail(CW_ERR_NOT_FOUND, "the region is not registered");
@@ -645,6 +659,8 @@ int cw__region_take_back(struct cw_region *region, int freeing, int *last_out)
 		region->has_worker = 0;
 	}
 	status = retire(region);
+	if (!status)
+		cw__region_gone_publish(region);
 	pthread_mutex_lock(&engine->region_lock);
 	region->freeing = 0;
 	if (!status)
@@ -674,7 +690,7 @@ int cw_region_info_get(struct cw_region *region, struct cw_region_info *info_out
 	if (!status && (!info_out || info_out->size != sizeof(*info_out)))
 		status = cw__fail(CW_ERR_INVALID, "region info: set its size");
 	if (!status)
-		status = cw_region_ready(region, CW_FOREVER, NULL);
+		status = settle(region, CW_FOREVER, NULL);
 	if (status)
 		return status;
 	pthread_mutex_lock(&region->engine->region_lock); /* against another registration, or the end, of the same range

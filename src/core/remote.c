@@ -3,7 +3,7 @@
  * The regions of a peer, asked for when a request first needs one: a native peer resolves an address, a classic peer
  * sent one list, our own segment looks into our own table. A region that went away is dropped and asked for once more.
  */
-#include <core/core.h>
+#include <core/naming.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -100,24 +100,12 @@ static void close_on_loop(struct cw_task *task)
 	let_go(remote); /* the list's reference, and what close_soon() took of the segment */
 }
 
-/* 1 = the segment stays until cw__segment_put(); 0 = it is about to be closed. */
-static int hold_segment(struct cw_segment *segment)
-{
-	int32_t refs = atomic_load_explicit(&segment->refs, memory_order_relaxed);
-
-	while (refs > 0)
-		if (atomic_compare_exchange_weak_explicit(&segment->refs, &refs, refs + 1, memory_order_relaxed,
-							  memory_order_relaxed))
-			return 1;
-	return 0;
-}
-
 /* A segment that is about to be closed finds the remote among those that leave. */
 static void close_soon(struct cw__remote *remote)
 {
 	struct cw_segment *segment = remote->segment;
 
-	if (atomic_exchange_explicit(&remote->closing, 1, memory_order_acq_rel) || !hold_segment(segment))
+	if (atomic_exchange_explicit(&remote->closing, 1, memory_order_acq_rel) || !cw__segment_hold(segment))
 		return;
 	remote->close_task.run = close_on_loop;
 	cw__task_post(segment->loop, &remote->close_task);
@@ -350,19 +338,12 @@ static int ask_classic(struct cw__remote *remote)
 }
 
 /* The peer may have registered more since: its whole list once more. */
-static void classic_answered(void *arg, int status, const void *body, size_t length)
+static void classic_answered(void *arg, int status)
 {
 	struct cw__remote *remote = arg;
-	struct cw__descriptor fresh;
-	char why[100];
 
 	if (!status)
-		status = cw__descriptor_decode(body, length, &fresh, why, sizeof(why));
-	if (!status) {
-		free(remote->segment->descriptor.buffers);
-		remote->segment->descriptor = fresh; /* with its buffers */
 		status = ask_classic(remote);
-	}
 	if (status)
 		resolved(remote, status);
 	else
@@ -391,8 +372,7 @@ static void ask(struct cw__remote *remote)
 		status = ask_classic(remote);
 		if (status) {
 			hold(remote);
-			status = cw__control.classic_request(segment->link, CW__CLASSIC_METADATA, "{}\n", 3, timeout,
-							     classic_answered, remote);
+			status = cw__segment_refetch(segment, timeout, classic_answered, remote);
 			if (!status)
 				return;
 			let_go(remote);

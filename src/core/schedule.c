@@ -86,7 +86,7 @@ void cw__segment_visit(struct cw_segment *segment, void (*visit)(struct cw__requ
 
 /* ------------------------------------------------------------------------------------------ beginning */
 
-static void make_busy(struct cw_segment *segment)
+void cw__segment_make_busy(struct cw_segment *segment)
 {
 	if (cw__list_empty(&segment->busy_node))
 		cw__list_push_back(&segment->loop->busy, &segment->busy_node);
@@ -94,7 +94,7 @@ static void make_busy(struct cw_segment *segment)
 
 void cw__loop_make_busy(struct cw_loop *loop)
 {
-	cw__list_each(node, &loop->segments) make_busy(cw__container(node, struct cw_segment, loop_node));
+	cw__list_each(node, &loop->segments) cw__segment_make_busy(cw__container(node, struct cw_segment, loop_node));
 }
 
 static int is_synchronous(const struct cw__request *request)
@@ -164,7 +164,7 @@ void cw__request_enqueue(struct cw__request *request)
 	cw__list_remove(&request->node);
 	if (is_synchronous(request) && !request->handed) {
 		cw__list_push_back(&segment->copies, &request->node);
-		make_busy(segment);
+		cw__segment_make_busy(segment);
 	} else {
 		cw__list_push_back(&segment->queues[request->batch->priority], &request->node);
 	}
@@ -264,7 +264,7 @@ void cw__slice_done(struct cw_slice *base, int status, enum cw_remote_state remo
 	} else {
 		rail->failures = 0;
 		cw__slice_bring_in(slice);
-		make_busy(segment);
+		cw__segment_make_busy(segment);
 	}
 }
 
@@ -291,7 +291,7 @@ void cw__slice_over(struct cw__slice *slice, int status, enum cw_remote_state re
 		cw__slice_failed(slice, status, remote); /* the request may be gone then */
 	}
 	/* The transport may be in the middle of its own work: pump when the loop comes round. */
-	make_busy(segment);
+	cw__segment_make_busy(segment);
 	if (loop->starved) {
 		loop->starved = 0;
 		cw__loop_make_busy(loop);
@@ -548,37 +548,6 @@ void cw__segment_pump(struct cw_segment *segment)
 		if (class + 1 < CW__CLASSES && !cw__list_empty(&segment->queues[class + 1]))
 			lower--; /* room for one slice is kept for each lower class, so that none starves */
 	}
-}
-
-void cw__host_rail_ready(struct cw_host *host, struct cw_peer *peer, unsigned rail)
-{
-	struct cw_segment *segment = (struct cw_segment *)peer;
-
-	(void)host;
-	for (unsigned part = 0; part < segment->engine->part_count; part++)
-		if (atomic_load_explicit(&segment->lanes[part].on, memory_order_relaxed) &&
-		    rail < segment->lanes[part].rail_count)
-			segment->lanes[part].rails[rail].full = 0;
-	make_busy(segment);
-}
-
-void cw__host_rail_state(struct cw_host *host, struct cw_peer *peer, unsigned rail, int status)
-{
-	struct cw_segment *segment = (struct cw_segment *)peer;
-
-	for (unsigned part = 0; part < segment->engine->part_count; part++) {
-		struct cw__lane *lane = &segment->lanes[part];
-
-		if (&segment->engine->parts[part].host.base != host->real || rail >= lane->rail_count || !lane->rails)
-			continue;
-		lane->rails[rail].status = status;
-		if (!status) {
-			lane->rails[rail].full = 0;
-			lane->rails[rail].failures = 0;
-			lane->rails[rail].paused_until = 0;
-		}
-	}
-	make_busy(segment);
 }
 
 /* ------------------------------------------------------------------------------- synchronous copies */

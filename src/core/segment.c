@@ -3,7 +3,7 @@
  * Segments: what a peer offers. Opening, the peer's state as its control link comes and goes, and what transports are
  * opened to it. The peer's regions are in remote.c.
  */
-#include <core/core.h>
+#include <core/naming.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +12,7 @@
 #define RETRY_FIRST (100 * CW__MS)
 #define RETRY_LAST (5 * CW__SECOND)
 
-static void set_state(struct cw_segment *segment, enum cw_peer_state state)
+void cw__segment_set_state(struct cw_segment *segment, enum cw_peer_state state)
 {
 	uint32_t before = atomic_exchange_explicit(&segment->state, state, memory_order_seq_cst);
 
@@ -198,9 +198,21 @@ void cw__core_link_up(void *arg, const struct cw__link_info *info)
 		fill_peer(segment, info);
 	if (!segment->lanes_open)
 		lanes_open(segment, info);
-	set_state(segment, CW_PEER_UP);
+	cw__segment_set_state(segment, CW_PEER_UP);
 	opening_ended(segment, CW_OK, NULL);
 	begin_waiting(segment);
+}
+
+void cw__segment_down(struct cw_segment *segment)
+{
+	segment->retrying = 0;
+	segment->retry_failures++;
+	segment->retry_after = cw__now() + (RETRY_FIRST << (segment->retry_failures < 6 ? segment->retry_failures : 6));
+	if (segment->retry_after > cw__now() + RETRY_LAST)
+		segment->retry_after = cw__now() + RETRY_LAST;
+	cw__segment_set_state(segment, CW_PEER_DOWN);
+	lanes_lost(segment, CW_ERR_PEER_DOWN);
+	cw__segment_visit(segment, cw__request_stop, CW_ERR_PEER_DOWN);
 }
 
 void cw__core_link_down(void *arg, int status, const char *text)
@@ -216,25 +228,22 @@ void cw__core_link_down(void *arg, int status, const char *text)
 	}
 	snprintf(segment->open_text, sizeof(segment->open_text), "%s", text ? text : "");
 	if (status == CW_ERR_PEER_RESTARTED) {
-		set_state(segment, CW_PEER_RESTARTED);
+		cw__segment_set_state(segment, CW_PEER_RESTARTED);
 		lanes_lost(segment, status);
 		cw__segment_visit(segment, cw__request_stop, status);
 		return;
 	}
 	if (was_linked) { /* perhaps only this connection: ask again before it counts as down */
-		set_state(segment, CW_PEER_SUSPECT);
+		cw__segment_set_state(segment, CW_PEER_SUSPECT);
 		segment->retrying = 1;
 		cw__control.link_retry(segment->link);
 		return;
 	}
-	segment->retrying = 0;
-	segment->retry_failures++;
-	segment->retry_after = cw__now() + (RETRY_FIRST << (segment->retry_failures < 6 ? segment->retry_failures : 6));
-	if (segment->retry_after > cw__now() + RETRY_LAST)
-		segment->retry_after = cw__now() + RETRY_LAST;
-	set_state(segment, CW_PEER_DOWN);
-	lanes_lost(segment, CW_ERR_PEER_DOWN);
-	cw__segment_visit(segment, cw__request_stop, CW_ERR_PEER_DOWN);
+	/* A store may know better where it is. Those who came while it was down wait for that; others are told now. */
+	if (atomic_load_explicit(&segment->state, memory_order_acquire) == CW_PEER_DOWN && cw__segment_seek(segment, 1))
+		return;
+	cw__segment_down(segment);
+	cw__segment_seek(segment, 0);
 }
 
 int cw__segment_usable(struct cw_segment *segment)
@@ -271,6 +280,40 @@ void cw__host_peer_failed(struct cw_host *host, struct cw_peer *peer, int status
 {
 	(void)host;
 	peer_failed((struct cw_segment *)peer, status, text);
+}
+
+void cw__host_rail_ready(struct cw_host *host, struct cw_peer *peer, unsigned rail)
+{
+	struct cw_segment *segment = (struct cw_segment *)peer;
+
+	(void)host;
+	for (unsigned part = 0; part < segment->engine->part_count; part++)
+		if (atomic_load_explicit(&segment->lanes[part].on, memory_order_relaxed) &&
+		    rail < segment->lanes[part].rail_count)
+			segment->lanes[part].rails[rail].full = 0;
+	cw__segment_make_busy(segment);
+}
+
+void cw__host_rail_state(struct cw_host *host, struct cw_peer *peer, unsigned rail, int status)
+{
+	struct cw_segment *segment = (struct cw_segment *)peer;
+
+	/* A classic peer that was started anew under its name has other ports now, and only a store could tell. */
+	if (status && peer->classic)
+		cw__segment_seek(segment, 0);
+	for (unsigned part = 0; part < segment->engine->part_count; part++) {
+		struct cw__lane *lane = &segment->lanes[part];
+
+		if (&segment->engine->parts[part].host.base != host->real || rail >= lane->rail_count || !lane->rails)
+			continue;
+		lane->rails[rail].status = status;
+		if (!status) {
+			lane->rails[rail].full = 0;
+			lane->rails[rail].failures = 0;
+			lane->rails[rail].paused_until = 0;
+		}
+	}
+	cw__segment_make_busy(segment);
 }
 
 /* ------------------------------------------------------------------------------------ opening, closing */
@@ -390,45 +433,23 @@ static void close_on_loop(struct cw_task *task)
 	segment_free(segment);
 }
 
+int cw__segment_hold(struct cw_segment *segment)
+{
+	int32_t refs = atomic_load_explicit(&segment->refs, memory_order_relaxed);
+
+	while (refs > 0)
+		if (atomic_compare_exchange_weak_explicit(&segment->refs, &refs, refs + 1, memory_order_relaxed,
+							  memory_order_relaxed))
+			return 1;
+	return 0;
+}
+
 void cw__segment_put(struct cw_segment *segment)
 {
 	if (atomic_fetch_sub_explicit(&segment->refs, 1, memory_order_acq_rel) != 1)
 		return;
 	segment->close_task.run = close_on_loop;
 	cw__task_post(segment->loop, &segment->close_task);
-}
-
-static int connect_link(struct cw_segment *segment, uint64_t timeout)
-{
-	struct cw_engine *engine = segment->engine;
-	struct cw_blob text = { 0 };
-	const char *addresses[8];
-	struct cw__link_options options = { .loop = segment->loop,
-					    .name = segment->name,
-					    .timeout = timeout,
-					    .segment = segment,
-					    .addresses = addresses };
-	int status = engine->metadata_ops->addresses(engine->metadata, segment->name, timeout, &text);
-
-	if (!status)
-		status = cw__host_ops.blob_append(&text, "", 1);
-	for (char *at = (char *)text.data; !status && at && *at && options.address_count < 8;) {
-		size_t length = strcspn(at, "\n");
-
-		addresses[options.address_count++] = at;
-		at += length;
-		if (*at)
-			*at++ = 0;
-	}
-	if (!status && !options.address_count)
-		status = cw__fail(CW_ERR_ADDRESS, "nobody is known by the name '%s'", segment->name);
-	if (!status)
-		status = cw__control.link_open(engine->control, &options, &segment->link);
-	cw__host_ops.blob_free(&text);
-	if (status == CW_ERR_ADDRESS)
-		cw__fail(status, "'%s' cannot be parsed or resolved; names look like host:port or [v6]:port",
-			 segment->name);
-	return status;
 }
 
 static int connect_segment(struct cw_segment *segment, uint64_t timeout)
@@ -445,13 +466,13 @@ static int connect_segment(struct cw_segment *segment, uint64_t timeout)
 		snprintf(segment->peer.address, sizeof(segment->peer.address), "%.63s", segment->engine->bind_host);
 		segment->peer.port = segment->engine->port;
 		lanes_open_self(segment);
-		set_state(segment, CW_PEER_UP);
+		cw__segment_set_state(segment, CW_PEER_UP);
 		atomic_fetch_or_explicit(&segment->opened, 1, memory_order_release);
 	}
 	cw__loop_unlock(loop);
 	if (segment->self)
 		return CW_OK;
-	status = connect_link(segment, timeout);
+	status = cw__segment_connect(segment, timeout);
 	if (status)
 		return status;
 	/* The link's own timer ends the opening; we wait a little longer than it. */
@@ -463,6 +484,14 @@ static int connect_segment(struct cw_segment *segment, uint64_t timeout)
 	return CW_OK;
 }
 
+/* Where a store knows names, a peer that is down may be found elsewhere by now. */
+static int can_be_shared(const struct cw_segment *segment)
+{
+	uint32_t state = atomic_load_explicit(&segment->state, memory_order_acquire);
+
+	return state != CW_PEER_RESTARTED && !(state == CW_PEER_DOWN && cw__in_store(segment->engine));
+}
+
 /* With engine->lock: an open segment of that name that can be shared. */
 static struct cw_segment *find_open(struct cw_engine *engine, const char *name,
 				    const struct cw_segment_options *options)
@@ -472,8 +501,7 @@ static struct cw_segment *find_open(struct cw_engine *engine, const char *name,
 		struct cw_segment *segment = cw__container(node, struct cw_segment, node);
 
 		if (!strcmp(segment->name, name) && !segment->order_fixed && !options->transports &&
-		    segment->strict == options->strict &&
-		    atomic_load_explicit(&segment->state, memory_order_acquire) != CW_PEER_RESTARTED)
+		    segment->strict == options->strict && can_be_shared(segment))
 			return segment;
 	}
 	return NULL;
@@ -492,6 +520,8 @@ int cw_segment_open(struct cw_engine *engine, const char *name, const struct cw_
 		known = *options;
 	if (known.size != sizeof(known) || !name || !*name || strlen(name) >= sizeof(segment->name))
 		return cw__fail(CW_ERR_INVALID, "segment: wrong options size, or a name that is empty or too long");
+	if (cw__in_store(engine)) /* where it is an address, the slash goes when that is parsed */
+		name += *name == '/';
 	pthread_mutex_lock(&engine->lock);
 	segment = find_open(engine, name, &known);
 	if (segment)
@@ -512,7 +542,7 @@ int cw_segment_open(struct cw_engine *engine, const char *name, const struct cw_
 			segment, known.timeout ? known.timeout
 					       : cw__config_number(&engine->config, "control/connect_timeout", 0));
 	if (status) {
-		char text[200];
+		char text[256];
 
 		snprintf(text, sizeof(text), "%s", cw_last_error());
 		cw__segment_put(segment);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Questions that a user asks a peer and waits for: is it alive, and which regions does it offer. */
-#include <core/core.h>
+#include <core/naming.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -99,26 +99,22 @@ static int list_self(struct question *question)
 	return status;
 }
 
-static int take_descriptor(struct question *question, const void *body, size_t length)
+/* What a classic peer's list, fetched just now, says. */
+static void listed(void *arg, int status)
 {
-	struct cw__descriptor descriptor;
-	char why[100];
-	int status = cw__descriptor_decode(body, length, &descriptor, why, sizeof(why));
+	struct question *question = arg;
+	const struct cw__descriptor *descriptor = &question->segment->descriptor;
 
-	if (status)
-		return status;
-	for (size_t i = 0; !status && i < descriptor.buffer_count; i++) {
-		struct cw_remote_region region = { .address = descriptor.buffers[i].address,
-						   .length = descriptor.buffers[i].length,
+	for (size_t i = 0; !status && i < descriptor->buffer_count; i++) {
+		struct cw_remote_region region = { .address = descriptor->buffers[i].address,
+						   .length = descriptor->buffers[i].length,
 						   .access = CW_ACCESS_REMOTE,
 						   .device = -1 };
 
 		snprintf(region.location, sizeof(region.location), "*");
 		status = add_region(question, &region);
 	}
-	free(question->segment->descriptor.buffers);
-	question->segment->descriptor = descriptor;
-	return status;
+	finish(question, status);
 }
 
 /* -------------------------------------------------------------------------------------------- asking */
@@ -130,8 +126,7 @@ static void answered(void *arg, int status, const void *body, size_t length)
 	struct question *question = arg;
 
 	if (!status && question->wants_regions)
-		status = question->segment->peer.classic ? take_descriptor(question, body, length)
-							 : take_list(question, body, length);
+		status = take_list(question, body, length);
 	if (!status && question->wants_regions && question->first) {
 		ask(question); /* the next page */
 		return;
@@ -153,10 +148,11 @@ static void ask(struct question *question)
 		return;
 	}
 	cw__put_u64(&writer, question->first);
-	if (segment->peer.classic)
-		status = cw__control.classic_request(segment->link,
-						     question->wants_regions ? CW__CLASSIC_METADATA : CW__CLASSIC_PROBE,
-						     "{}\n", 3, timeout, answered, question);
+	if (segment->peer.classic && question->wants_regions)
+		status = cw__segment_refetch(segment, timeout, listed, question);
+	else if (segment->peer.classic)
+		status = cw__control.classic_request(segment->link, CW__CLASSIC_PROBE, "{}\n", 3, timeout, answered,
+						     question);
 	else if (question->wants_regions)
 		status = cw__control.request(segment->link, CW__CONTROL_LIST, first, sizeof(first), timeout, answered,
 					     question);

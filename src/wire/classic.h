@@ -83,12 +83,20 @@ int cw__classic_notify_decode(const char *json, size_t length, struct cw__classi
 			      size_t why_size);
 void cw__classic_notify_free(struct cw__classic_notify *notify);
 
-/* Is this document well-formed by the strict rules, with an object (or null when allowed) at its top? */
+/* Where the engine of a name listens: what a metadata store keeps beside its descriptor. */
+struct cw__rpc_meta {
+	char host[256]; /* a name or a numeric address, without brackets */
+	uint16_t port;
+};
+char *cw__rpc_meta_encode(const struct cw__rpc_meta *meta, size_t *length_out);
+int cw__rpc_meta_decode(const char *json, size_t length, struct cw__rpc_meta *meta_out, char *why, size_t why_size);
+
 /* Does this Metadata request come from one of us, who resolves regions one by one and wants no list of them? Such a
  * request is
  * {"x_causeway":{}}; classic peers ignore what a request says. Malformed documents are not. */
 #define CW__CLASSIC_NATIVE_REQUEST "{\"x_causeway\":{}}\n"
 int cw__classic_is_native_request(const char *json, size_t length);
+/* Is this document well-formed by the strict rules, with an object (or null when allowed) at its top? */
 int cw__classic_object_check(const char *json, size_t length, int null_allowed, char *why, size_t why_size);
 /* A Connection request: only its form is checked (types of its members as far as present). */
 int cw__classic_connection_check(const char *json, size_t length, char *why, size_t why_size);

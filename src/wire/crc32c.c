@@ -5,7 +5,11 @@
  */
 #include "wire/crc32c.h"
 
+#include <stdatomic.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 #include "wire/native.h"
 
@@ -54,7 +58,7 @@ uint32_t cw__crc32c_table(uint32_t crc, const void *data, size_t length)
 
 #if defined(__x86_64__)
 
-__attribute__((target("sse4.2"))) static uint32_t crc32c_sse42(uint32_t crc, const void *data, size_t length)
+__attribute__((target("sse4.2,crc32"))) static uint32_t crc32c_sse42(uint32_t crc, const void *data, size_t length)
 {
 	const unsigned char *at = (const unsigned char *)data;
 	uint64_t wide = ~crc, word;
@@ -68,9 +72,24 @@ __attribute__((target("sse4.2"))) static uint32_t crc32c_sse42(uint32_t crc, con
 	return ~(uint32_t)wide;
 }
 
+/* Asked once: in a virtual machine the instruction costs microseconds. Not __builtin_cpu_supports(), which needs a
+ * runtime that not every compiler brings. */
+static int have_sse42(void)
+{
+	static _Atomic int known; /* 0 = not asked yet, 1 = no, 2 = yes */
+	int answer = atomic_load_explicit(&known, memory_order_relaxed);
+	unsigned a, b, c, d;
+
+	if (!answer) {
+		answer = __get_cpuid(1, &a, &b, &c, &d) && (c & bit_SSE4_2) ? 2 : 1;
+		atomic_store_explicit(&known, answer, memory_order_relaxed);
+	}
+	return answer == 2;
+}
+
 uint32_t cw__crc32c(uint32_t crc, const void *data, size_t length)
 {
-	if (__builtin_cpu_supports("sse4.2"))
+	if (have_sse42())
 		return crc32c_sse42(crc, data, length);
 	return cw__crc32c_table(crc, data, length);
 }

@@ -215,6 +215,15 @@ SEEDS = {
     ],
     "descriptor": [REAL, NATIVE, MIXED, b'{"name":"h","protocol":"rdma","buffers":[{"rkey":[1]}]}'] + BAD + JSON,
     "notify": [b'{"name":"","notify_msg":"success"}\n', b'{"name":[1],"notify_msg":""}', b'{"name":"n"}'] + JSON[:6],
+    "rpc_meta": [
+        b'{"ip_or_host_name":"192.168.3.77","rpc_port":15428}\n',
+        b'{"ip_or_host_name":"fe80::1%eth0","rpc_port":1}',
+        b'{"ip_or_host_name":"[::1]","rpc_port":65535,"x":[]}',
+        b'{"ip_or_host_name":"node:1","rpc_port":2}',
+        b'{"ip_or_host_name":"/node","rpc_port":65536}',
+        b'{"rpc_port":"1"}',
+    ]
+    + JSON[:6],
     "connection": [
         REPLY,
         b'{"qp_num":[1,4294967295],"ready_ack":true,"local_lid":65535}',
@@ -234,6 +243,20 @@ SEEDS = {
         b"a:b:c",
         b"node:0",
         b"[::1]x",
+    ],
+    # What follows the first brace.
+    "setup_file": [
+        b'"local_hostname":"localhost","metadata_server":"localhost:8080","protocol":"tcp","device_name":"",'
+        + b'"master_server_address":"localhost:8081"}',
+        b'"local_hostname":"node1:80:npu_0","metadata_server":"etcd://a:2379;b","global_segment_size":"3GB",'
+        + b'"protocol":"rdma"}',
+        b'"metadata_type":"redis","metadata_servers":["a:1","b:2"],"local_segment_name":"[::1]:5",'
+        + b'"rpc_server_port":17000}',
+        b'"transports":{"tcp":{"enable":true},"shm/enable":false,"rdma":{"endpoint":{"max_sge":4}}}}',
+        b'"transports/tcp/enable":true,"transports":{"tcp":{"enable":true}}}',
+        b'"qos":{"a":[1,{}]},"policy":[],"log_level":"loud"}',
+        b'"transport":{"rmda":1}}',
+        b"}",
     ],
 }
 

@@ -149,14 +149,15 @@ class ClassicTarget:
     """Serves buffers, a dict of address -> bytearray, until close(). What came is in notes, requests and connections.
 
     version is what the descriptor says; 1 leaves tcp_proto_version out, as old engines do, and cannot acknowledge.
+    name: for one that is known by a name in a metadata store; put_into() puts it there.
     """
 
-    def __init__(self, buffers, version=2, host="127.0.0.1", extra=None):
+    def __init__(self, buffers, version=2, host="127.0.0.1", extra=None, name=None):
         self.buffers = buffers
         self.version = version
         self.extra = extra or {}
         self.notes = []
-        self.probes = 0
+        self.probes = self.descriptions = 0
         self.connections = []
         self.requests = []  # (flags, address, length) of each data header
         self.gate = threading.Event()  # cleared = data requests stall after their header
@@ -166,7 +167,8 @@ class ClassicTarget:
         self._control = socket.create_server((host, 0))
         self._data = socket.create_server((host, 0))
         shown = f"[{host}]" if ":" in host else host
-        self.name = f"{shown}:{self._control.getsockname()[1]}"
+        self.control_port = self._control.getsockname()[1]
+        self.name = name or f"{shown}:{self.control_port}"
         self.data_port = self._data.getsockname()[1]
         for server, serve in ((self._control, self._serve_control), (self._data, self._serve_data)):
             threading.Thread(target=self._accept, args=(server, serve), daemon=True).start()
@@ -200,6 +202,13 @@ class ClassicTarget:
             document["tcp_proto_version"] = self.version
         return {**document, **self.extra}
 
+    def put_into(self, store, host="127.0.0.1"):
+        """As Mooncake engines publish themselves: what they offer, and where their control port is."""
+        folder = "" if "/" in self.name else "ram/"
+        store.put(f"mooncake/{folder}{self.name}", encode(self.descriptor()))
+        listener = {"ip_or_host_name": host, "rpc_port": self.control_port}
+        store.put(f"mooncake/rpc_meta/{self.name}", encode(listener))
+
     def _accept(self, server, serve):
         while True:
             try:
@@ -228,6 +237,7 @@ class ClassicTarget:
 
     def _answer(self, kind, document):
         if kind == METADATA:
+            self.descriptions += 1
             return self.descriptor()
         if kind == NOTIFY:
             self.notes.append((document["name"], document["notify_msg"]))

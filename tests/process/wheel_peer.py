@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs where the Mooncake wheel is installed: its engine, driven like cwpeer by lines of JSON (see peer.py).
+"""Runs where the Mooncake wheel is installed, or what takes its place: its engine, driven like cwpeer by lines of JSON
+(see peer.py).
 
-The wheel's own log goes to stderr. Commands are the methods of Wheel; what the wheel returned is in "result".
+The wheel's own log goes to stderr. Commands are the methods of Wheel; what the wheel returned is in "result". Settings:
+metadata (the connection string).
 """
 
 import ctypes
@@ -20,9 +22,10 @@ class Wheel:
         self.memory = {}
 
     def open(self, name, settings=None):
-        del settings
-        result = self.engine.initialize(name, "P2PHANDSHAKE", "tcp", "")
-        return {"result": result, "engine": f"{name}:{self.engine.get_rpc_port()}"}
+        metadata = (settings or {}).get("metadata", "P2PHANDSHAKE")
+        result = self.engine.initialize(name, metadata, "tcp", "")
+        port = self.engine.get_rpc_port()
+        return {"result": result, "engine": f"{name}:{port}" if metadata == "P2PHANDSHAKE" else name}
 
     def map(self, memory, length, skew=0):
         block = ctypes.create_string_buffer(length + skew)
@@ -64,6 +67,12 @@ class Wheel:
         call = self.engine.batch_transfer_sync_write if op == "write" else self.engine.batch_transfer_sync_read
         return {"result": call(peer, [base + offset for offset in offsets], remotes, lengths)}
 
+    def transfer_mixed(self, peer, pieces):
+        """pieces: of (memory, offset, remote address, length); one batch."""
+        sources = [self.memory[memory][1] + offset for memory, offset, _, _ in pieces]
+        remotes, lengths = [piece[2] for piece in pieces], [piece[3] for piece in pieces]
+        return {"result": self.engine.batch_transfer_sync_write(peer, sources, remotes, lengths)}
+
     def write_and_notify(self, peer, memory, remote, length, name, text):
         note = mooncake.TransferNotify(name, text)
         base = self.memory[memory][1]
@@ -84,8 +93,7 @@ class Wheel:
         return {"address": self.engine.get_first_buffer_address(peer)}
 
 
-def main():
-    wheel = Wheel()
+def main(wheel):
     for line in sys.stdin:
         members = json.loads(line)
         command = members.pop("do")
@@ -97,4 +105,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    main(Wheel())

@@ -72,6 +72,48 @@ static void settings_tell_where_they_came_from(void **state)
 	cw_engine_close(engine);
 }
 
+static void take_secret(void *arg, const char *key, const char *value, const char *origin, const char *help)
+{
+	char *text = arg;
+
+	(void)help;
+	assert_null(strstr(value, "hunter2"));
+	if (!strcmp(key, "metadata/password"))
+		snprintf(text, 64, "%s %s", value, origin);
+}
+
+static void secrets_are_not_told(void **state)
+{
+	const struct cw_setting setting = { "metadata/password", "hunter2" };
+	struct cw_engine_options options = CW_ENGINE_OPTIONS_INIT;
+	struct cw_engine *engine;
+	char text[64] = "";
+
+	(void)state;
+	assert_int_equal(cw_engine_settings(NULL, take_secret, text), CW_OK);
+	assert_string_equal(text, " default");
+	options.settings = &setting;
+	options.setting_count = 1;
+	assert_int_equal(cw_engine_open(&options, &engine), CW_OK);
+	assert_int_equal(cw_engine_settings(engine, take_secret, text), CW_OK);
+	assert_string_equal(text, "*** options");
+	cw_engine_close(engine);
+}
+
+static void an_unknown_store_is_named_without_its_password(void **state)
+{
+	struct cw_setting setting = { "metadata/url", "htttp://me:hunter2@host/x" };
+	struct cw_engine_options options = CW_ENGINE_OPTIONS_INIT;
+	struct cw_engine *engine;
+
+	(void)state;
+	options.settings = &setting;
+	options.setting_count = 1;
+	assert_int_equal(cw_engine_open(&options, &engine), CW_ERR_CONFIG);
+	assert_non_null(strstr(cw_last_error(), "no store is named 'htttp'; there are p2p"));
+	assert_null(strstr(cw_last_error(), "hunter2"));
+}
+
 static void memory_is_described_before_it_is_allocated(void **state)
 {
 	struct cw_memory_capabilities can = { .size = sizeof(can) };
@@ -144,6 +186,8 @@ int main(void)
 		cmocka_unit_test(statuses_are_described),
 		cmocka_unit_test(the_version_is_that_of_the_header),
 		cmocka_unit_test(settings_tell_where_they_came_from),
+		cmocka_unit_test(secrets_are_not_told),
+		cmocka_unit_test(an_unknown_store_is_named_without_its_password),
 		cmocka_unit_test(memory_is_described_before_it_is_allocated),
 		cmocka_unit_test(the_descriptor_of_a_queue_tells_when_it_is_armed),
 	};

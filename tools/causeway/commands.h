@@ -10,6 +10,10 @@ int command_path(int argc, char **argv);
 int command_topology(int argc, char **argv);
 int command_emulate(int argc, char **argv);
 int command_config(int argc, char **argv);
+int command_metadata_server(int argc, char **argv);
 int command_doctor(int argc, char **argv);
+
+/* `causeway config --mooncake`; file may be NULL. */
+int config_mooncake(const char *command, const char *file);
 
 #endif

@@ -20,6 +20,7 @@ static const struct subcommand {
 	{ "topology", command_topology, "devices and the links between them, as tables, JSON or a drawing" },
 	{ "emulate", command_emulate, "run a program on emulated devices" },
 	{ "config", command_config, "every setting, its value and where it comes from" },
+	{ "metadata-server", command_metadata_server, "the HTTP server where engines find each other" },
 	{ "doctor", command_doctor, "check this machine; each line says ok or what to do" },
 };
 #define SUBCOMMANDS (sizeof(subcommands) / sizeof(subcommands[0]))
@@ -28,7 +29,7 @@ static void usage(FILE *out)
 {
 	fprintf(out, "usage: causeway COMMAND [options]\n\ncommands:\n");
 	for (size_t i = 0; i < SUBCOMMANDS; i++)
-		fprintf(out, "  %-12s %s\n", subcommands[i].name, subcommands[i].help);
+		fprintf(out, "  %-16s %s\n", subcommands[i].name, subcommands[i].help);
 	fprintf(out, "\n'causeway COMMAND --help' lists the options of a command; --version prints the version.\n");
 }
 

@@ -31,7 +31,8 @@ static int p2p_addresses(void *store, const char *name, uint64_t timeout, struct
 	int status;
 
 	(void)timeout;
-	status = cw__address_parse(name, DEFAULT_PORT, name_host, sizeof(name_host), &port);
+	status = cw__address_parse(name, (uint16_t)host->ops->setting_number(host, "control/peer_port", DEFAULT_PORT),
+				   name_host, sizeof(name_host), &port);
 	if (status)
 		return status;
 	length = cw__address_format(name_host, port, line, sizeof(line) - 1);

@@ -247,9 +247,10 @@ struct cw__pc_job {
 	uint64_t local_shift, remote_shift;
 	int async;
 	_Atomic int canceled;
-	int ending;      /* the lane has done with it; the lane's lock */
-	uint64_t offset; /* of the slice: up to here it was copied or put on its way; the lane's thread */
-	int status;      /* the lane's thread, then the loop */
+	int ending;        /* the lane has done with it; the lane's lock */
+	uint64_t expected; /* how long it will take from its posting on; 0 = nobody knows; loop */
+	uint64_t offset;   /* of the slice: up to here it was copied or put on its way; the lane's thread */
+	int status;        /* the lane's thread, then the loop */
 	enum cw_remote_state remote;
 	int pinned; /* grant counts */
 	struct cw_grant grant;
@@ -277,8 +278,9 @@ struct cw__pc_peer {
 	_Atomic(struct cw__pc_job *) finished;
 	_Atomic unsigned reporters; /* lanes that are just handing over a job */
 	_Atomic int posted;
-	_Atomic int notifier;    /* processor of the lane that gave the notice */
-	_Atomic uint64_t notice; /* a job is about to end: the loop may wait for it until then; 0 = none */
+	struct cw_timer end_timer;  /* a little before a job is expected to end, its loop is awake to see it; loop */
+	struct cw__pc_lane *ending; /* the lane of that job; NULL = the timer is not set; loop */
+	uint64_t end_until;
 	struct cw_task task;
 	int closed;         /* loop */
 	unsigned abandoned; /* jobs that lanes have not given back; loop */
@@ -313,6 +315,8 @@ void cw__pc_peer_wake(struct cw__pc_peer *peer);
 
 /* Queues a job. On the loop; never blocks for long. ERR_NO_MEMORY: no thread. */
 int cw__pc_lane_post(struct cw__peer_copy *pc, struct cw__pc_job *job);
+/* The processor on which the lane works. Any thread. */
+int cw__pc_lane_processor(const struct cw__pc_lane *lane);
 /* Ends a job soon. 1 = it had not begun, and is the caller's again. On the loop. */
 int cw__pc_lane_cancel(struct cw__pc_job *job);
 /* Takes the slice away from a job that does not end: nobody can say what its lane still touches. 0 = it is ending just
@@ -324,6 +328,16 @@ int cw__pc_lane_is_slow(struct cw__peer_copy *pc, const struct cw__pc_way *way);
 unsigned cw__pc_lanes_close(struct cw__peer_copy *pc, uint64_t until);
 
 /* ------------------------------------------------------------------------------------------- device.c */
+
+/* Between two looks at what another thread is about to change. */
+static inline void cw__pc_relax(void)
+{
+#if defined(__x86_64__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("yield");
+#endif
+}
 
 /* The device whose context a copy needs: the source's, unless that is host memory. */
 static inline int cw__pc_home(const struct cw__pc_way *way)

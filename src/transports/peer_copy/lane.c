@@ -15,16 +15,15 @@
 #define PIECES 16u                 /* put on their way under one hold of the locks */
 #define GROUPS 4u                  /* on a stream at once */
 #define GROUP_JOBS 4u
-#define LINK_GROUP_JOBS 1u /* links share a request evenly when each tells of every slice */
-#define NOTICE_NS 80000ull /* before the end of a long blocking job its loop is woken, to be awake then */
-#define NOTICE_MIN (64u * 1024)
-#define SPIN_NS 50000ull      /* a lane that has worked looks for more for so long before it sleeps */
-#define LOOKS 16u             /* between two at the clock */
-#define GIVE_WAY_NS 200000ull /* so long a lane lets its devices go for who waits for them */
-#define LOCK_NS (50 * CW__MS) /* between two looks whether a job that waits for its devices is still wanted */
-#define RECORD_NS CW__SECOND  /* then an event is recorded although somebody holds the device */
-#define SLOW_NS CW__MS        /* of one call: small copies go elsewhere */
-#define LONG_NS CW__SECOND    /* of a job that somebody wants to end: its devices are stuck */
+#define LINK_GROUP_JOBS 1u     /* links share a request evenly when each tells of every slice */
+#define SPEED_MIN (64u * 1024) /* shorter calls say little about the speed */
+#define SPIN_NS 50000ull       /* a lane that has worked looks for more for so long before it sleeps */
+#define LOOKS 16u              /* between two at the clock */
+#define GIVE_WAY_NS 200000ull  /* so long a lane lets its devices go for who waits for them */
+#define LOCK_NS (50 * CW__MS)  /* between two looks whether a job that waits for its devices is still wanted */
+#define RECORD_NS CW__SECOND   /* then an event is recorded although somebody holds the device */
+#define SLOW_NS CW__MS         /* of one call: small copies go elsewhere */
+#define LONG_NS CW__SECOND     /* of a job that somebody wants to end: its devices are stuck */
 #define TOO_LONG_NS (5 * CW__SECOND)
 #define PAUSE_FIRST 20000ull /* between two looks at an event */
 #define PAUSE_LAST 1000000ull
@@ -45,15 +44,16 @@ struct cw__pc_lane {
 	struct cw__pc_job *head, **tail; /* queue */
 	int sleeping, stop, exited;
 	_Atomic unsigned queued;
-	_Atomic int poster;     /* processor on which the last job was posted */
-	_Atomic uint64_t since; /* when it began with what it is at, or waits for; 0 = nothing */
-	_Atomic int stuck;      /* that has lasted too long, and is counted in its devices; changes with the lock */
+	_Atomic int poster;          /* processor on which the last job was posted */
+	_Atomic int processor;       /* on which it began the last blocking job */
+	_Atomic double bytes_per_ns; /* of blocking calls, lately; 0 = not known yet; the thread changes it */
+	_Atomic uint64_t since;      /* when it began with what it is at, or waits for; 0 = nothing */
+	_Atomic int stuck; /* that has lasted too long, and is counted in its devices; changes with the lock */
 	/* The thread's own: */
 	int entered;
 	void *stream;
 	struct group groups[GROUPS];
 	unsigned first, count; /* of groups under way */
-	double bytes_per_ns;   /* of blocking calls, lately; 0 = not known yet */
 	uint64_t spin_until, waited_since;
 };
 
@@ -99,15 +99,6 @@ static void is_through(struct cw__pc_lane *lane)
 
 /* ----------------------------------------------------------------------------------------------- queue */
 
-static void relax(void)
-{
-#if defined(__x86_64__)
-	__builtin_ia32_pause();
-#elif defined(__aarch64__)
-	__asm__ volatile("yield");
-#endif
-}
-
 /* With the lock. */
 static struct cw__pc_job *pop(struct cw__pc_lane *lane)
 {
@@ -129,7 +120,7 @@ static void look_out(struct cw__pc_lane *lane)
 		if (i % LOOKS == 0 && (cw__now() >= lane->spin_until ||
 				       atomic_load_explicit(&lane->poster, memory_order_relaxed) == sched_getcpu()))
 			break;
-		relax();
+		cw__pc_relax();
 	}
 }
 
@@ -315,30 +306,6 @@ static void ends(const struct cw__pc_job *job, const struct cw_piece *piece, uin
 
 /* --------------------------------------------------------------------------------------- blocking calls */
 
-/* Wakes who waits for the job, so that it need not be woken when the job has ended. Not for one that was taken away. */
-static void give_notice(struct cw__pc_lane *lane, struct cw__pc_job *job)
-{
-	pthread_mutex_lock(&lane->lock);
-	if (job->slice) {
-		atomic_store_explicit(&job->peer->notifier, sched_getcpu(), memory_order_relaxed);
-		atomic_store_explicit(&job->peer->notice, cw__now() + 2 * NOTICE_NS, memory_order_release);
-		cw__pc_peer_wake(job->peer);
-	}
-	pthread_mutex_unlock(&lane->lock);
-}
-
-/* Of the next blocking call, `done` bytes after the first one of a piece. What takes about as long as a notice is kept
- * for last, but only at the end of the job: nobody is to be woken before that. */
-static uint64_t chunk_length(const struct cw__pc_lane *lane, int last, uint64_t done, uint64_t left, int *notice_out)
-{
-	double tail = last ? lane->bytes_per_ns * NOTICE_NS : 0;
-
-	*notice_out = done && tail >= NOTICE_MIN && (double)left <= 2 * tail;
-	if (left > CHUNK)
-		return CHUNK;
-	return tail >= NOTICE_MIN && (double)left > 2 * tail ? left - (uint64_t)tail : left;
-}
-
 /* Until who waits for one of the devices has it: whoever looks only now and then would never find it free. */
 static void give_way(uint32_t vendor, const struct cw__pc_way *way)
 {
@@ -356,25 +323,24 @@ static void give_way(uint32_t vendor, const struct cw__pc_way *way)
 static void note_speed(struct cw__pc_lane *lane, uint64_t length, uint64_t took)
 {
 	double now = (double)length / (double)(took + 1);
+	double before = atomic_load_explicit(&lane->bytes_per_ns, memory_order_relaxed);
 
-	if (length >= NOTICE_MIN)
-		lane->bytes_per_ns += (now - lane->bytes_per_ns) / (lane->bytes_per_ns > 0 ? 4 : 1);
+	if (length >= SPEED_MIN)
+		atomic_store_explicit(&lane->bytes_per_ns, before > 0 ? before + (now - before) / 4 : now,
+				      memory_order_relaxed);
 }
 
-/* total: of the whole job. 0 = it goes no further. */
-static int copy_piece(struct cw__pc_lane *lane, struct cw__pc_job *job, const struct cw_piece *piece, uint64_t total)
+/* 0 = the job goes no further. */
+static int copy_piece(struct cw__pc_lane *lane, struct cw__pc_job *job, const struct cw_piece *piece)
 {
 	uint32_t vendor = lane->pc->gpu->vendor;
 	uint64_t to, from;
 
 	ends(job, piece, &to, &from);
 	for (uint64_t at = 0; at < piece->length;) {
-		uint64_t length, left = piece->length - at, begin;
-		int result, notice;
+		uint64_t left = piece->length - at, length = left < CHUNK ? left : CHUNK, begin;
+		int result;
 
-		length = chunk_length(lane, job->offset + left == total, at, left, &notice);
-		if (notice)
-			give_notice(lane, job);
 		if (!lock_devices(lane, job))
 			return 0;
 		begin = cw__now();
@@ -401,9 +367,10 @@ static void run_blocking(struct cw__pc_lane *lane, struct cw__pc_job *job)
 	uint64_t length;
 	unsigned count;
 
+	atomic_store_explicit(&lane->processor, sched_getcpu(), memory_order_relaxed);
 	while (going && (count = job_pieces(lane, job, job->offset, pieces, PIECES, &length)))
 		for (unsigned i = 0; i < count && going; i++)
-			going = copy_piece(lane, job, &pieces[i], length);
+			going = copy_piece(lane, job, &pieces[i]);
 	job_finish(lane, job);
 }
 
@@ -415,7 +382,7 @@ static void run_quick(struct cw__pc_lane *lane, struct cw__pc_job *job)
 	for (unsigned i = 0; i < job->piece_count && job->peer->self && !job->status; i++)
 		job->status = pin_piece(lane, job, &job->pieces[i]);
 	for (unsigned i = 0; i < job->piece_count && !job->status; i++)
-		copy_piece(lane, job, &job->pieces[i], 0);
+		copy_piece(lane, job, &job->pieces[i]);
 	job_finish(lane, job);
 }
 
@@ -524,7 +491,7 @@ static void pause_a_little(struct cw__pc_lane *lane)
 	struct timespec at;
 
 	if (waited < SPIN_NS) {
-		relax();
+		cw__pc_relax();
 		return;
 	}
 	if (waited / 16 > pause)
@@ -661,6 +628,21 @@ static struct cw__pc_lane *lane_get(struct cw__peer_copy *pc, const struct cw__p
 
 /* --------------------------------------------------------------------------------------- from the loop */
 
+/* With the lock: how long a job that is to begin now will take, in ns; 0 = nobody knows. */
+static uint64_t expected_time(struct cw__pc_lane *lane, const struct cw__pc_job *job)
+{
+	double speed = atomic_load_explicit(&lane->bytes_per_ns, memory_order_relaxed);
+
+	if (lane->head || atomic_load_explicit(&lane->since, memory_order_relaxed) || job->async || job->way.quick)
+		return 0;
+	return speed > 0 ? (uint64_t)((double)job->slice->length / speed) : 0;
+}
+
+int cw__pc_lane_processor(const struct cw__pc_lane *lane)
+{
+	return atomic_load_explicit(&lane->processor, memory_order_relaxed);
+}
+
 int cw__pc_lane_post(struct cw__peer_copy *pc, struct cw__pc_job *job)
 {
 	struct cw__pc_lane *lane = lane_get(pc, &job->way);
@@ -673,6 +655,7 @@ int cw__pc_lane_post(struct cw__peer_copy *pc, struct cw__pc_job *job)
 	atomic_store_explicit(&lane->poster, sched_getcpu(), memory_order_relaxed);
 	pthread_mutex_lock(&lane->lock);
 	suspect(lane, TOO_LONG_NS);
+	job->expected = expected_time(lane, job);
 	*lane->tail = job;
 	lane->tail = &job->next;
 	atomic_fetch_add_explicit(&lane->queued, 1, memory_order_relaxed);

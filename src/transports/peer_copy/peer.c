@@ -10,6 +10,7 @@
 #include <time.h>
 #include <transports/peer_copy/inside.h>
 
+#define LEAD_NS 80000ull       /* before the expected end of a long job its loop is awake, and so long after it */
 #define QUICK_NS 200000ull     /* who asked for a small copy waits for it for so long */
 #define QUICK_ALONE_NS 5000ull /* and after that others get its processor in between */
 
@@ -142,17 +143,14 @@ static void tell_room(struct cw__pc_peer *peer)
 			ops_of(peer)->rail_ready(peer->pc->host, peer->core, rail);
 }
 
-/* A lane said that a job is about to end. To go to sleep now and be woken again would take longer than that. Our task
- * counts as posted meanwhile, so that the lane need not wake anybody. */
-static void heed_notice(struct cw__pc_peer *peer)
+static void look(struct cw__pc_peer *peer)
 {
-	uint64_t until = atomic_exchange_explicit(&peer->notice, 0, memory_order_acquire);
-	int busy = atomic_load_explicit(&peer->notifier, memory_order_relaxed);
-
-	/* Where the lane shares our processor it needs it, and wakes us soon enough. */
-	while (until && !atomic_load_explicit(&peer->finished, memory_order_relaxed) && cw__now() < until &&
-	       busy != sched_getcpu())
-		;
+	atomic_store_explicit(&peer->posted, 0, memory_order_seq_cst);
+	collect(peer);
+	if (atomic_load_explicit(&peer->pc->orphans, memory_order_relaxed))
+		cw__pc_imports_adopt(peer);
+	tell_links(peer);
+	tell_room(peer);
 }
 
 static void peer_turn(struct cw_task *task)
@@ -160,23 +158,45 @@ static void peer_turn(struct cw_task *task)
 	struct cw__pc_peer *peer = cw__container(task, struct cw__pc_peer, task);
 	struct cw__peer_copy *pc = peer->pc;
 
-	if (!peer->closed)
-		heed_notice(peer);
-	atomic_store_explicit(&peer->posted, 0, memory_order_seq_cst);
 	if (!peer->closed) {
-		collect(peer);
-		if (atomic_load_explicit(&pc->orphans, memory_order_relaxed))
-			cw__pc_imports_adopt(peer);
-		tell_links(peer);
-		tell_room(peer);
+		look(peer);
 		return;
 	}
+	atomic_store_explicit(&peer->posted, 0, memory_order_seq_cst);
 	if (peer->abandoned)
 		return;
 	pthread_mutex_lock(&pc->lock);
 	cw__list_remove(&peer->node);
 	pthread_mutex_unlock(&pc->lock);
 	cw__pc_peer_free(peer);
+}
+
+/* To be woken by the lane costs tens of microseconds on both sides. So the loop wakes itself shortly before a long job
+ * is expected to end, and waits for it here. Our task counts as posted meanwhile: the lane need not wake anybody. */
+static void await_end(struct cw_timer *timer)
+{
+	struct cw__pc_peer *peer = cw__container(timer, struct cw__pc_peer, end_timer);
+	const struct cw__pc_lane *lane = peer->ending;
+
+	peer->ending = NULL;
+	if (atomic_exchange_explicit(&peer->posted, 1, memory_order_seq_cst))
+		return;
+	/* Where the lane shares our processor it needs it, and wakes us soon enough. */
+	while (!atomic_load_explicit(&peer->finished, memory_order_relaxed) && cw__now() < peer->end_until &&
+	       cw__pc_lane_processor(lane) != sched_getcpu())
+		cw__pc_relax();
+	look(peer);
+}
+
+static void expect_end(struct cw__pc_peer *peer, const struct cw__pc_job *job)
+{
+	uint64_t now = cw__now();
+
+	if (job->expected < 2 * LEAD_NS || peer->ending)
+		return;
+	peer->ending = job->lane;
+	peer->end_until = now + job->expected + LEAD_NS;
+	ops_of(peer)->timer_set(peer->core->loop, &peer->end_timer, now + job->expected - LEAD_NS);
 }
 
 /* ---------------------------------------------------------------------------------------- to the lanes */
@@ -235,8 +255,10 @@ unsigned cw__peer_copy_post(void *transport, void *opened, unsigned rail, struct
 		}
 		peer->free_jobs = job->next;
 		status = post_one(peer, rail, slices[i], job);
-		if (!status)
+		if (!status) {
+			expect_end(peer, job);
 			continue;
+		}
 		job_give(peer, job);
 		ops_of(peer)->slice_done(slices[i], status, CW_REMOTE_QUIET);
 	}
@@ -373,6 +395,7 @@ int cw__peer_copy_peer_open(void *transport, struct cw_peer *core, const void *d
 	peer->self = !memcmp(core->instance, ops_of(peer)->instance(pc->host), sizeof(core->instance));
 	cw__list_init(&peer->imports);
 	peer->leave_timer.fire = cw__pc_leave_again;
+	peer->end_timer.fire = await_end;
 	peer->task.run = peer_turn;
 	make_jobs(peer);
 	if (cw__pc_offer_decode(description, length, &offer) || offer.vendor != pc->gpu->vendor)
@@ -432,6 +455,7 @@ void cw__peer_copy_peer_close(void *transport, void *opened)
 	uint64_t until = cw__after(cw__now(), pc->grace);
 	int pending;
 
+	ops_of(peer)->timer_stop(peer->core->loop, &peer->end_timer);
 	end_jobs(peer, until);
 	cw__pc_imports_close(peer, peer->abandoned != 0, until);
 	if (peer->abandoned)

@@ -21,6 +21,7 @@
 #define LINGER_TIME (CW__SECOND)    /* how long a refused peer may go on sending before the connection ends */
 #define ACCEPT_PAUSE (100 * CW__MS) /* after the process ran out of descriptors */
 #define ACCEPTS_PER_VISIT 64
+#define CLASSIC_PORT_TRIES 64u
 #define STATUSES_MAX 64u /* acknowledgements that wait to be sent */
 
 enum stage { STAGE_HEADER, STAGE_LANDING, STAGE_SENDING, STAGE_REFUSED };
@@ -345,11 +346,28 @@ static void start_listener(struct cw_task *task)
 		tcp->host->ops->log(tcp->host, CW_LOG_ERROR, "tcp: cannot watch the classic listener");
 }
 
+/* The port that was asked for; else one of the range that the control port comes from, because firewalls let those
+ * through; else any free one. */
+static int listen_somewhere(struct cw__tcp *tcp, const char *address, int *fd_out)
+{
+	struct cw_host *host = tcp->host;
+	uint16_t port = (uint16_t)host->ops->setting_number(host, "tcp/classic_port", 0);
+	uint64_t least = host->ops->setting_number(host, "control/port_min", 0);
+	uint64_t most = host->ops->setting_number(host, "control/port_max", 0), start = cw__now();
+
+	for (uint64_t i = 0; !port && least && least <= most && i <= most - least && i < CLASSIC_PORT_TRIES; i++) {
+		uint16_t one = (uint16_t)(least + (start + i) % (most - least + 1));
+
+		if (!cw__tcp_listen(address, one, fd_out, &tcp->classic_port))
+			return CW_OK;
+	}
+	return cw__tcp_listen(address, port, fd_out, &tcp->classic_port);
+}
+
 int cw__tcp_classic_listen(struct cw__tcp *tcp, const char **why_out)
 {
 	struct cw_host *host = tcp->host;
 	const char *bind_to = host->ops->setting(host, "control/bind");
-	uint16_t port = (uint16_t)host->ops->setting_number(host, "tcp/classic_port", 0);
 	struct cw__tcp_listener *listener;
 	char address[256];
 	uint16_t ignored;
@@ -362,7 +380,7 @@ int cw__tcp_classic_listen(struct cw__tcp *tcp, const char **why_out)
 		*why_out = "the address in control/bind or in the engine's name cannot be parsed";
 		return CW_ERR_ADDRESS;
 	}
-	status = cw__tcp_listen(address, port, &fd, &tcp->classic_port);
+	status = listen_somewhere(tcp, address, &fd);
 	if (status) {
 		*why_out = "cannot listen for classic connections: see tcp/classic_port, or set tcp/classic = off";
 		return status;
