@@ -178,6 +178,14 @@ def test_ours_find_each_other(named):
     moves_bytes(beta, alpha, "same")
 
 
+def test_without_classic_messages(named):
+    """The store says all that is needed to greet the peer."""
+    alpha = named("alpha", **{"control/classic": "off", "tcp/classic": "off"})
+    beta = named("beta")
+    beta.segment(segment="s", peer="alpha")
+    moves_bytes(beta, alpha)
+
+
 def test_own_name_opens_itself(named):
     alpha = named("alpha")
     alpha.segment(segment="s", peer="alpha")

@@ -50,8 +50,12 @@ def open_store(build_dir):
         return opened[-1]
 
     yield start
-    for store in opened:
-        store.dispose()
+    try:
+        for store in opened:
+            assert store.process.poll() is not None or store.quit() == 0
+    finally:
+        for store in opened:
+            store.dispose()
 
 
 def until(condition, seconds=15):

@@ -283,7 +283,7 @@ static int submit_entries(struct face_batch *batch, const struct transfer_reques
 	struct face_transfer small[TRANSFERS_SMALL], *transfers = small;
 	int status;
 
-	if (count > FACE_BATCH_MAX)
+	if (count > face_batch_room(batch)) /* before an array is read that may be shorter */
 		return CW_ERR_LIMIT;
 	if (count > TRANSFERS_SMALL)
 		transfers = malloc(count * sizeof(*transfers));

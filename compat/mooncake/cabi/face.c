@@ -199,7 +199,7 @@ int face_is_listed(const char *list, const char *name)
 
 	while (list && (strncmp(list, name, length) != 0 || (list[length] && list[length] != ','))) {
 		list = strchr(list, ',');
-		list += list != NULL;
+		list = list ? list + 1 : NULL;
 	}
 	return list != NULL;
 }

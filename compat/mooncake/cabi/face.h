@@ -38,6 +38,7 @@ struct face_segment {
 	uint64_t number; /* LOCAL_SEGMENT is 0 */
 	char name[FACE_NAME_MAX];
 	unsigned opens;          /* face->lock */
+	uint64_t looked_at;      /* face->lock; at the peer's state */
 	struct face_link *links; /* face->lock */
 	struct face_segment *next;
 };
@@ -164,6 +165,7 @@ int face_batch_close(struct face_batch *batch); /* CW_ERR_BUSY while it runs */
 int face_batch_submit(struct face_batch *batch, const struct face_transfer *transfers, size_t count, int separate,
 		      const struct face_message *message);
 size_t face_batch_count(struct face_batch *batch);
+size_t face_batch_room(struct face_batch *batch); /* for further tasks */
 int face_batch_task(struct face_batch *batch, size_t task, struct face_progress *progress_out);
 /* Fails when anything failed, else is AGAIN when anything runs. */
 int face_batch_overall(struct face_batch *batch, struct face_progress *progress_out);

@@ -9,6 +9,7 @@
 #include "slots.h"
 
 #define PROBE_TIMEOUT (5 * FACE_SECOND)
+#define LOOK_EVERY (FACE_SECOND / 10)
 
 /* Of all engines, so that a number of another engine is known to be one. Fits into 31 bits and begins with 1. */
 static struct slots segments = SLOTS_INIT(16, 15, 0, 0);
@@ -128,6 +129,20 @@ static int looks_lost(struct cw_segment *segment)
 	return state == CW_PEER_RESTARTED || state == CW_PEER_DOWN;
 }
 
+/* Opening a name again and again must not disturb the engine's work each time. */
+static int is_time_to_look(struct face_segment *segment)
+{
+	uint64_t now = face_now();
+	int yes;
+
+	pthread_mutex_lock(&segment->face->lock);
+	yes = now - segment->looked_at > LOOK_EVERY;
+	if (yes)
+		segment->looked_at = now;
+	pthread_mutex_unlock(&segment->face->lock);
+	return yes;
+}
+
 /* Makes sure that somebody is behind a segment, which the caller holds. */
 static int renew(struct face_segment *segment)
 {
@@ -157,6 +172,7 @@ static struct face_segment *segment_new(struct face *face, const char *name, str
 		return NULL;
 	segment->face = face;
 	segment->opens = 1;
+	segment->looked_at = face_now();
 	segment->links = calloc(1, sizeof(*segment->links));
 	snprintf(segment->name, sizeof(segment->name), "%s", name);
 	if (segment->links)
@@ -231,7 +247,7 @@ int face_segment_open(struct face *face, const char *name, int fresh, uint64_t *
 	segment = open_known(face, name);
 	if (!segment)
 		return open_new(face, name, number_out);
-	if (fresh || looks_lost(newest(segment)))
+	if (fresh || (is_time_to_look(segment) && looks_lost(newest(segment))))
 		status = renew(segment);
 	*number_out = segment->number;
 	if (status != CW_OK)

@@ -397,7 +397,7 @@ static int submit(struct face_batch *batch, const tent_request_t *entries, size_
 
 	if (!entries && count)
 		return CW_ERR_INVALID;
-	if (count > FACE_BATCH_MAX)
+	if (count > face_batch_room(batch)) /* before an array is read that may be shorter */
 		return CW_ERR_LIMIT;
 	if (count > TRANSFERS_SMALL)
 		transfers = malloc(count * sizeof(*transfers));

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A thread for each errand; see aside.h. */
-#include <platforms/gpu/aside.h>
+/* A thread for each errand; see gpu.h. */
+#include <platforms/gpu/gpu.h>
 #include <util/clock.h>
 #include <signal.h>
 #include <stdatomic.h>

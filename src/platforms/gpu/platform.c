@@ -6,7 +6,6 @@
  *
  * Copies and waits run on streams of our own (track.h), never on the default stream, which waits for all others.
  */
-#include <platforms/gpu/aside.h>
 #include <platforms/gpu/row.h>
 #include <platforms/gpu/watch.h>
 #include <util/clock.h>

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Streams and events that are used again and again; see track.h. */
-#include <platforms/gpu/aside.h>
 #include <platforms/gpu/track.h>
 #include <util/clock.h>
 #include <pthread.h>

@@ -3,7 +3,6 @@
  * An open transport of the family: our regions as the runtime sees them, the rails of a peer, and which of them carries
  * a pair of regions. No hook that a request passes through asks the runtime about a pointer: that is done in attach.
  */
-#include <platforms/gpu/aside.h>
 #include <stdlib.h>
 #include <string.h>
 #include <transports/peer_copy/inside.h>
