@@ -39,16 +39,13 @@ def answers(failure: Any) -> Callable[[Call], Call]:
             except UnknownHint:
                 raise
             except FAILURES as error:
-                failed((method.__name__, type(error), _first_text(arguments)), f"{method.__name__}: {error}")
+                if not isinstance(error, causeway.Closed):  # which happens when the interpreter ends, and only then
+                    failed((method.__name__, type(error), _first_text(arguments)), f"{method.__name__}: {error}")
                 return failure(error) if callable(failure) else failure
 
         return cast(Call, call)
 
     return decorate
-
-
-def _not_registered(address: Any) -> causeway.NotRegistered:
-    return causeway.NotRegistered(f"{address} is not the start of registered memory")
 
 
 def _first_text(arguments: Sequence[Any]) -> Optional[str]:

@@ -276,7 +276,8 @@ class TransferEngine:
             if hint is not None:
                 self._ready().peers.worked(target, hint)
             return 0
-        failed((call, result.status, target), f"{call} to {target}: {result.text}")
+        if result.state != causeway.BatchState.CANCELED:  # by the end of the interpreter; nobody else cancels
+            failed((call, result.status, target), f"{call} to {target}: {result.text}")
         return -1
 
     @answers(-1)
