@@ -89,9 +89,9 @@ run_tests() {
 	build release
 	rm -f build/release/unit.xml build/release/process.xml
 	local failed=0
-	timeout 400 ctest --test-dir build/release -j "$(nproc)" --output-on-failure --output-junit unit.xml \
+	timeout 600 ctest --test-dir build/release -j "$(nproc)" --output-on-failure --output-junit unit.xml \
 		--test-output-size-passed 1048576 --test-output-size-failed 1048576 || failed=1
-	timeout 900 "$python" -m pytest -p no:cacheprovider tests/process --build-dir build/release \
+	timeout 1500 "$python" -m pytest -p no:cacheprovider tests/process --build-dir build/release \
 		--junit-xml build/release/process.xml || failed=1
 	"$python" scripts/test_summary.py --result build/release/tests.txt build/release/unit.xml build/release/process.xml ||
 		failed=1
