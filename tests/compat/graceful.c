@@ -7,7 +7,8 @@
  *
  * handler: has a handler for SIGTERM from before, which prints whether the engine is still there when it runs.
  * ignore: ignores SIGINT. off: never asks for anything. fork: a child gets the signal, the parent's engine stays.
- * A line "exit" ends it by exit(), "state" prints whether the engine is still there.
+ * With METADATA_SERVER in the environment its name there is LOCAL_NAME. A line "exit" ends it by exit(), "state" prints
+ * whether the engine is still there.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -58,14 +59,15 @@ static void fork_and_signal(void)
 
 int main(int argc, char **argv)
 {
-	const char *mode = argc > 1 ? argv[1] : "";
+	const char *mode = argc > 1 ? argv[1] : "", *store = getenv("METADATA_SERVER");
 	char line[64];
 
 	if (strcmp(mode, "handler") == 0)
 		signal(SIGTERM, on_signal);
 	if (strcmp(mode, "ignore") == 0)
 		signal(SIGINT, SIG_IGN);
-	engine = createTransferEngine("P2PHANDSHAKE", "127.0.0.1", "", 0, 1);
+	engine = createTransferEngine(store ? store : "P2PHANDSHAKE", store ? getenv("LOCAL_NAME") : "127.0.0.1", "", 0,
+				      1);
 	if (!engine || getLocalIpAndPort(engine, line, sizeof(line)) != 0)
 		return 1;
 	if (strcmp(mode, "off") != 0) {

@@ -240,7 +240,7 @@ int face_segment_open(struct face *face, const char *name, int fresh, uint64_t *
 
 	if (*name == '/')
 		name++;
-	if (strcmp(name, face->name) == 0 || (face->given[0] && strcmp(name, face->given) == 0)) {
+	if (strcmp(name, face->name) == 0) {
 		*number_out = 0;
 		return CW_OK;
 	}
