@@ -41,19 +41,34 @@ static void on_signal(int number)
 	say(state());
 }
 
-/* The child has our handlers, but no engine; the signal is for it alone. */
+/* The child has the parent's numbers and handlers, but not its engine; it may have one of its own. */
+static int work_in_child(void)
+{
+	transfer_engine_t own;
+	int bad;
+
+	bad = registerLocalMemory(engine, &own, sizeof(own), "*", 1) >= 0 || openSegment(engine, "127.0.0.1:1") >= 0;
+	destroyTransferEngine(engine);
+	own = createTransferEngine("P2PHANDSHAKE", "127.0.0.1", "", 0, 1);
+	bad |= !own || registerLocalMemory(own, &own, sizeof(own), "*", 1) != 0;
+	destroyTransferEngine(own);
+	return bad;
+}
+
 static void fork_and_signal(void)
 {
 	pid_t child = fork();
 	int how;
 
 	if (child == 0) {
+		if (work_in_child())
+			_exit(5);
 		raise(SIGTERM);
 		_exit(4);
 	}
 	if (child < 0 || waitpid(child, &how, 0) != child)
 		exit(1);
-	printf("child %d\n", WIFSIGNALED(how) ? WTERMSIG(how) : -1);
+	printf("child %d\n", WIFSIGNALED(how) ? WTERMSIG(how) : -WEXITSTATUS(how));
 	fflush(stdout);
 }
 
