@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Classic batches: capacity, what a task tells, when a batch can be freed, and messages that follow everything. */
+#include <causeway/causeway.h>
+
 #include "world.h"
 
 #define PIECE 4096u
@@ -140,14 +142,32 @@ static void to_itself(void **state)
 	assert_int_equal(freeBatchID(world->near.engine, batch), 0);
 }
 
+/* What other programs send may have NUL bytes inside. Here it comes from one that uses causeway.h beside this. */
+static void text_with_nul(void **state)
+{
+	struct world *world = *state;
+	struct cw_notify notify = { .name = "n", .data = "a\0b\0", .length = 4 };
+	struct cw_engine *engine;
+	notify_msg_t *list;
+	int count;
+
+	assert_int_equal(cw_engine_open(NULL, &engine), CW_OK);
+	assert_int_equal(cw_segment_open(engine, world->far.name, NULL, &notify.segment), CW_OK);
+	assert_int_equal(cw_notify_send(engine, &notify, WORLD_SECONDS * 1000000000ull), CW_OK);
+	list = world_note(world->far.engine, &count);
+	assert_string_equal(list[0].msg, "a?b?");
+	assert_int_equal(freeNotifsMsgBuf(list, count), 0);
+	cw_engine_close(engine);
+}
+
 /* Every slice ends only after this time: what is submitted runs for as long. */
 static int slow_open(void **state)
 {
-	static const char *const settings[][2] = { { "CW_TRANSPORTS_FAULT_ENABLE", "on" },
-						   { "CW_TRANSPORTS_SHM_ENABLE", "off" },
-						   { "CW_TRANSPORTS_TCP_ENABLE", "off" },
-						   { "CW_FAULT_STICK", "1000" },
-						   { "CW_FAULT_STICK_MS", "700" } };
+	static const char *const settings[][2] = {
+		{ "CW_TRANSPORTS_FAULT_ENABLE", "on" }, { "CW_TRANSPORTS_SHM_ENABLE", "off" },
+		{ "CW_TRANSPORTS_TCP_ENABLE", "off" },  { "CW_FAULT_STICK", "1000" },
+		{ "CW_FAULT_STICK_MS", "700" },         { "CW_BATCH_GRACE", "100" }
+	};
 
 	for (size_t i = 0; i < sizeof(settings) / sizeof(settings[0]); i++)
 		setenv(settings[i][0], settings[i][1], 1);
@@ -178,6 +198,30 @@ static void busy_while_it_runs(void **state)
 	assert_int_equal(submitTransfer(world->near.engine, left, &request, 1), 0); /* runs when the engine goes */
 }
 
+/* Memory cannot be taken back while something may still touch it, and can be afterwards. */
+static void memory_in_use(void **state)
+{
+	struct world *world = *state;
+	struct transfer_request request = world_write(world, 0, 4096);
+	batch_id_t batch = allocateBatchID(world->near.engine, 2);
+	nic_load_stat_t load;
+	size_t rows = 1;
+
+	assert_int_equal(getNicLoadStats(world->far.engine, &load, &rows), 0);
+	assert_int_equal(submitTransfer(world->near.engine, batch, &request, 1), 0);
+	do /* the bytes are there, but not their end */
+		assert_int_equal(getNicLoadStats(world->far.engine, &load, &rows), 0);
+	while (load.ewma_bandwidth_bps <= 0);
+	assert_int_equal(unregisterLocalMemory(world->near.engine, world->near.memory), -4);
+	assert_int_equal(submitTransfer(world->near.engine, batch, &request, 1), 3); /* nobody new gets at it */
+	assert_int_equal(world_wait(world->near.engine, batch, 0).status, STATUS_FAILED);
+	while (unregisterLocalMemory(world->near.engine, world->near.memory) == -4)
+		continue;
+	assert_int_equal(unregisterLocalMemory(world->near.engine, world->near.memory), -3);
+	assert_int_equal(registerLocalMemory(world->near.engine, world->near.memory, 4096, "*", 1), 0);
+	assert_int_equal(world_free(world->near.engine, batch), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -187,6 +231,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(one_fails, world_open, world_close),
 		cmocka_unit_test_setup_teardown(message_follows_all, world_open, world_close),
 		cmocka_unit_test_setup_teardown(to_itself, world_open, world_close),
+		cmocka_unit_test_setup_teardown(text_with_nul, world_open, world_close),
+		cmocka_unit_test_setup_teardown(memory_in_use, slow_open, world_close),
 		cmocka_unit_test_setup_teardown(busy_while_it_runs, slow_open, world_close),
 	};
 

@@ -6,6 +6,8 @@
  *
  *     exchange target|tent-target
  *     exchange initiator|tent-initiator NAME ADDRESS LENGTH
+ *
+ * Without METADATA_SERVER in the environment names are addresses; with it, LOCAL_NAME is the program's own.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -69,13 +71,20 @@ static void announce(const char *name, const void *memory)
 
 static transfer_engine_t classic_open(unsigned char *memory, char name[64])
 {
-	transfer_engine_t engine = createTransferEngine("P2PHANDSHAKE", "127.0.0.1", "", 0, 1);
+	const char *store = getenv("METADATA_SERVER"), *own = getenv("LOCAL_NAME");
+	transfer_engine_t engine =
+		createTransferEngine(store ? store : "P2PHANDSHAKE", store ? own : "127.0.0.1", "", 0, 1);
 
 	check(engine != NULL, "createTransferEngine");
 	check(discoverTopology(engine) == 0, "discoverTopology");
 	check(installTransport(engine, "tcp", NULL) != NULL, "installTransport");
 	check(registerLocalMemory(engine, memory, LENGTH, "cpu:0", 1) == 0, "registerLocalMemory");
 	check(getLocalIpAndPort(engine, name, 64) == 0, "getLocalIpAndPort");
+	check(strncmp(name, "127.0.0.1:", 10) == 0 && atoi(name + 10) > 0, "the address");
+	if (store) {
+		snprintf(name, 64, "%s", own);
+		check(openSegment(engine, own) == LOCAL_SEGMENT, "openSegment of its own name");
+	}
 	return engine;
 }
 
@@ -184,7 +193,12 @@ static tent_engine_t tent_open(void **memory_out, char name[256])
 {
 	tent_engine_t engine;
 
-	tent_set_config("local_segment_name", "127.0.0.1");
+	if (getenv("METADATA_SERVER")) {
+		tent_set_config("metadata_servers", getenv("METADATA_SERVER"));
+		tent_set_config("local_segment_name", getenv("LOCAL_NAME"));
+	} else {
+		tent_set_config("local_segment_name", "127.0.0.1");
+	}
 	engine = tent_create_engine();
 	check(engine != NULL && tent_available(engine) == 1, "tent_create_engine");
 	check(tent_segment_name(engine, name, 256) == 0, "tent_segment_name");

@@ -7,7 +7,8 @@
  *
  * handler: has a handler for SIGTERM from before, which prints whether the engine is still there when it runs.
  * ignore: ignores SIGINT. off: never asks for anything. fork: a child gets the signal, the parent's engine stays.
- * A line "exit" ends it by exit(), "state" prints whether the engine is still there.
+ * With METADATA_SERVER in the environment its name there is LOCAL_NAME. A line "exit" ends it by exit(), "state" prints
+ * whether the engine is still there.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -40,32 +41,48 @@ static void on_signal(int number)
 	say(state());
 }
 
-/* The child has our handlers, but no engine; the signal is for it alone. */
+/* The child has the parent's numbers and handlers, but not its engine; it may have one of its own. */
+static int work_in_child(void)
+{
+	transfer_engine_t own;
+	int bad;
+
+	bad = registerLocalMemory(engine, &own, sizeof(own), "*", 1) >= 0 || openSegment(engine, "127.0.0.1:1") >= 0;
+	destroyTransferEngine(engine);
+	own = createTransferEngine("P2PHANDSHAKE", "127.0.0.1", "", 0, 1);
+	bad |= !own || registerLocalMemory(own, &own, sizeof(own), "*", 1) != 0;
+	destroyTransferEngine(own);
+	return bad;
+}
+
 static void fork_and_signal(void)
 {
 	pid_t child = fork();
 	int how;
 
 	if (child == 0) {
+		if (work_in_child())
+			_exit(5);
 		raise(SIGTERM);
 		_exit(4);
 	}
 	if (child < 0 || waitpid(child, &how, 0) != child)
 		exit(1);
-	printf("child %d\n", WIFSIGNALED(how) ? WTERMSIG(how) : -1);
+	printf("child %d\n", WIFSIGNALED(how) ? WTERMSIG(how) : -WEXITSTATUS(how));
 	fflush(stdout);
 }
 
 int main(int argc, char **argv)
 {
-	const char *mode = argc > 1 ? argv[1] : "";
+	const char *mode = argc > 1 ? argv[1] : "", *store = getenv("METADATA_SERVER");
 	char line[64];
 
 	if (strcmp(mode, "handler") == 0)
 		signal(SIGTERM, on_signal);
 	if (strcmp(mode, "ignore") == 0)
 		signal(SIGINT, SIG_IGN);
-	engine = createTransferEngine("P2PHANDSHAKE", "127.0.0.1", "", 0, 1);
+	engine = createTransferEngine(store ? store : "P2PHANDSHAKE", store ? getenv("LOCAL_NAME") : "127.0.0.1", "", 0,
+				      1);
 	if (!engine || getLocalIpAndPort(engine, line, sizeof(line)) != 0)
 		return 1;
 	if (strcmp(mode, "off") != 0) {

@@ -219,6 +219,52 @@ static void two_engines(void **state)
 	end_open(&world->near);
 }
 
+/* An engine at a certain address, so that its successor has the same one. */
+static void open_at(struct end *end, const char *name)
+{
+	setenv("MC_LEGACY_RPC_PORT_BINDING", "1", 1);
+	end->engine = createTransferEngine("P2PHANDSHAKE", name, "", 0, 1);
+	unsetenv("MC_LEGACY_RPC_PORT_BINDING");
+	assert_non_null(end->engine);
+	assert_int_equal(registerLocalMemory(end->engine, end->memory, WORLD_LENGTH, "*", 1), 0);
+}
+
+static int try_write(struct world *world)
+{
+	struct transfer_request request = world_write(world, 0, 4096);
+	batch_id_t batch = allocateBatchID(world->near.engine, 1);
+	int status;
+
+	assert_int_equal(submitTransfer(world->near.engine, batch, &request, 1), 0);
+	status = world_wait(world->near.engine, batch, 0).status;
+	assert_int_equal(world_free(world->near.engine, batch), 0);
+	return status;
+}
+
+/* The number of a peer that was restarted stays, once the caller had it looked at. */
+static void restarted_peer(void **state)
+{
+	struct world *world = *state;
+	double end = world_seconds() + WORLD_SECONDS;
+
+	for (int way = 0; way < 3; way++) {
+		destroyTransferEngine(world->far.engine);
+		assert_true(openSegmentNoCache(world->near.engine, world->far.name) < 0);
+		assert_true(syncSegmentCache(world->near.engine) < 0);
+		assert_int_equal(try_write(world), STATUS_FAILED);
+		open_at(&world->far, world->far.name);
+		if (way == 0)
+			assert_int_equal(openSegmentNoCache(world->near.engine, world->far.name), world->segment);
+		if (way == 1)
+			assert_int_equal(syncSegmentCache(world->near.engine), 0);
+		while (way == 2 && try_write(world) != STATUS_COMPLETED) { /* an ordinary opening looks now and then */
+			assert_int_equal(openSegment(world->near.engine, world->far.name), world->segment);
+			assert_true(world_seconds() < end);
+		}
+		assert_int_equal(try_write(world), STATUS_COMPLETED);
+	}
+}
+
 struct racer {
 	struct world *world;
 	_Atomic int *stop;
@@ -281,6 +327,7 @@ int main(void)
 		cmocka_unit_test(stale_engine),
 		cmocka_unit_test_setup_teardown(stale_and_foreign_batches, world_open, world_close),
 		cmocka_unit_test_setup_teardown(segments, world_open, world_close),
+		cmocka_unit_test_setup_teardown(restarted_peer, world_open, world_close),
 		cmocka_unit_test_setup_teardown(two_engines, world_open, world_close),
 		cmocka_unit_test_setup_teardown(destroyed_under_use, world_open, world_close),
 	};

@@ -17,8 +17,8 @@ import time
 import pytest
 
 from conftest import ROOT
-
-pytest_plugins = ["mooncake_wheel"]
+from mooncake_wheel import wheel_python, wheels  # noqa: F401 (fixtures)
+from stores import start_http, started_servers  # noqa: F401
 
 EXCHANGES = ("cwexchange", "cwexchange_declared")
 LINE_SECONDS = 30
@@ -145,7 +145,7 @@ def test_classic_and_tent_understand_each_other(program, run, forced):
     assert other.process.wait(30) == 0
 
 
-def test_with_the_wheel(wheels, program):
+def test_with_the_wheel(wheels, program):  # noqa: F811
     """Our program writes to the wheel and reads back, then the wheel writes what it got to another program of ours."""
     wheel = wheels()
     address = wheel.map(memory="m", length=1 << 20)["address"]
@@ -164,6 +164,48 @@ def test_with_the_wheel(wheels, program):
     assert wheel.write_and_notify(peer=name, **everything)["result"] == 0
     assert target.process.wait(30) == 0
     assert wheel.notes(count=1)["notes"] == [["seen", "all of it"]]
+
+
+# --------------------------------------------------------------------------------------------- through a store
+
+
+def named(store, name):
+    return {
+        **os.environ,
+        "METADATA_SERVER": store.url,
+        "LOCAL_NAME": name,
+        "MC_TCP_BIND_ADDRESS": "127.0.0.1",
+    }
+
+
+@pytest.fixture
+def store(start_http):  # noqa: F811
+    return start_http(variant="go")
+
+
+@pytest.mark.parametrize("face", ["", "tent-"])
+def test_two_programs_by_names_in_a_store(program, run, store, face):
+    other = program("cwexchange", face + "target", env=named(store, "decode-7"))
+    name, address, length = other.line().split()
+    assert name == "decode-7"
+    done = run("cwexchange_declared", face + "initiator", name, address, length, env=named(store, "10.9.8.7:12345"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert other.process.wait(30) == 0
+    assert store.keys() == []
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "exit"])
+def test_ends_of_processes_leave_no_names(program, store, how):
+    running = program("cwgraceful", "default", env=named(store, "prefill"))
+    assert running.line().startswith("127.0.0.1:")
+    assert store.keys() != []
+    if how == "exit":
+        running.say("exit")
+        assert running.process.wait(20) == 0
+    else:
+        running.process.send_signal(getattr(signal, how))
+        assert running.process.wait(20) == -getattr(signal, how)
+    assert store.keys() == []
 
 
 # ------------------------------------------------------------------------------------------------ TensorRT-LLM

@@ -92,23 +92,20 @@ int tent_segment_name(tent_engine_t engine, char *buf, size_t buf_len)
 
 	if (!face)
 		return -1;
-	return answer(face, "tent_segment_name", copy_text(face->given[0] ? face->given : face->name, buf, buf_len));
+	return answer(face, "tent_segment_name", copy_text(face->name, buf, buf_len));
 }
 
 int tent_rpc_server_addr_port(tent_engine_t engine, char *addr_buf, size_t buf_len, uint16_t *port)
 {
 	struct face *face = face_get(FACE_TENT, engine);
-	char host[FACE_NAME_MAX];
-	uint16_t number;
 	int status = CW_ERR_INVALID;
 
 	if (!face)
 		return -1;
-	face_address(face, host, &number);
 	if (port)
-		status = copy_text(host, addr_buf, buf_len);
+		status = copy_text(face->host, addr_buf, buf_len);
 	if (status == CW_OK)
-		*port = number;
+		*port = face->port;
 	return answer(face, "tent_rpc_server_addr_port", status);
 }
 
