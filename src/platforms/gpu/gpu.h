@@ -105,8 +105,12 @@ struct cw__gpu {
 int cw__gpu_drain(const struct cw__gpu *gpu, void *stream);
 
 /* The vendor's runtime, or NULL with *why_out: one line that says where it was looked for, or what it lacks. Both stay
- * valid for the life of the process. The first call loads it; any thread. */
+ * valid for the life of the process. The first call loads it, and waits half a minute for that, or `within` ns; any
+ * thread. */
 const struct cw__gpu *cw__gpu_load(enum cw__gpu_vendor vendor, const char **why_out);
+const struct cw__gpu *cw__gpu_load_within(enum cw__gpu_vendor vendor, uint64_t within, const char **why_out);
+/* How long an engine waits for that: three times what it waits for other calls. */
+uint64_t cw__gpu_patience(struct cw_host *host);
 
 /* A library file of the vendor by name: the folders of the row in their order, then the loader's own search. NULL with
  * why_out filled in. The handle is never closed. */
@@ -127,6 +131,8 @@ int cw__gpu_numa_node(struct cw_host *host, const char *pci);
 /* At the beginning of a struct with what the errand needs and finds out, which was made by malloc(). */
 struct cw__gpu_errand {
 	int (*run)(struct cw__gpu_errand *errand); /* gives the result */
+	const struct cw__gpu *gpu;                 /* whose; NULL = none's */
+	int device;                                /* there; -1 = all */
 	/* It came back when nobody waited any more: takes back what it brought, on its own thread. Optional. */
 	void (*undo)(struct cw__gpu_errand *errand);
 	/* aside.c's: */
@@ -136,7 +142,7 @@ struct cw__gpu_errand {
 };
 
 /* Runs the errand and waits for it, `within` ns. Its result, and it is the caller's again; or CW__GPU_NO_ANSWER: it is
- * not, and is freed when it comes back. While others have not come back nobody waits long. */
+ * not, and is freed when it comes back. While another one there has not come back nobody waits long. */
 int cw__gpu_aside(struct cw__gpu_errand *errand, uint64_t within);
 
 /* What an address is, as gpu->query(). */
