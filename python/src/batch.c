@@ -2,6 +2,8 @@
 /* Batches: looking at them, waiting for them, and what they ended with. Waiting in an event loop is Python's. */
 #include "face.h"
 
+#include <docs.h>
+
 #include <string.h>
 #include <time.h>
 
@@ -260,31 +262,28 @@ static PyObject *batch_fence(PyObject *self, PyObject *args, PyObject *kwargs)
 }
 
 static PyMethodDef methods[] = {
-	{ "wait", CALL(batch_wait), METH_VARARGS | METH_KEYWORDS, NULL },
-	{ "finish", CALL(batch_finish), METH_VARARGS | METH_KEYWORDS, NULL },
-	{ "result", batch_result, METH_NOARGS, NULL },
+	{ "wait", CALL(batch_wait), METH_VARARGS | METH_KEYWORDS, DOC_Batch_wait },
+	{ "finish", CALL(batch_finish), METH_VARARGS | METH_KEYWORDS, DOC_Batch_finish },
+	{ "result", batch_result, METH_NOARGS, DOC_Batch_result },
 	{ "_check", batch_check, METH_NOARGS, NULL },
-	{ "request_status", batch_request_status, METH_VARARGS, NULL },
-	{ "cancel", batch_cancel, METH_NOARGS, NULL },
-	{ "release", handle_close, METH_NOARGS, NULL },
-	{ "fence", CALL(batch_fence), METH_VARARGS | METH_KEYWORDS, NULL },
+	{ "request_status", batch_request_status, METH_VARARGS, DOC_Batch_request_status },
+	{ "cancel", batch_cancel, METH_NOARGS, DOC_Batch_cancel },
+	{ "release", handle_close, METH_NOARGS, DOC_Batch_release },
+	{ "fence", CALL(batch_fence), METH_VARARGS | METH_KEYWORDS, DOC_Batch_fence },
 	{ NULL, NULL, 0, NULL },
 };
 
 static PyGetSetDef getset[] = {
-	{ "state", get_state, NULL, NULL, NULL },
-	{ "done", get_done, NULL, NULL, NULL },
-	{ "engine", handle_engine, NULL, NULL, NULL },
-	{ "released", handle_closed, NULL, NULL, NULL },
+	{ "state", get_state, NULL, DOC_Batch_state, NULL },
+	{ "done", get_done, NULL, DOC_Batch_done, NULL },
+	{ "engine", handle_engine, NULL, DOC_Batch_engine, NULL },
+	{ "released", handle_closed, NULL, DOC_Batch_released, NULL },
 	{ NULL, NULL, NULL, NULL, NULL },
 };
 
 static PyType_Slot slots[] = {
-	{ Py_tp_dealloc, handle_free },
-	{ Py_tp_methods, methods },
-	{ Py_tp_getset, getset },
-	{ Py_am_await, batch_await },
-	{ 0, NULL },
+	{ Py_tp_doc, DOC_Batch }, { Py_tp_dealloc, handle_free }, { Py_tp_methods, methods },
+	{ Py_tp_getset, getset }, { Py_am_await, batch_await },   { 0, NULL },
 };
 
 static PyType_Spec spec = { "causeway._causeway.Batch", sizeof(struct handle), 0,

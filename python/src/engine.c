@@ -5,6 +5,8 @@
  */
 #include "face.h"
 
+#include <docs.h>
+
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -293,34 +295,34 @@ static PyObject *engine_progress(PyObject *self, PyObject *unused)
 
 #define KEYWORDS (METH_VARARGS | METH_KEYWORDS)
 static PyMethodDef methods[] = {
-	{ "close", CALL(engine_close), KEYWORDS, NULL },
-	{ "progress", engine_progress, METH_NOARGS, NULL },
-	{ "register", CALL(engine_register), KEYWORDS, NULL },
-	{ "region_at", CALL(engine_region_at), KEYWORDS, NULL },
-	{ "allocate", CALL(engine_allocate), KEYWORDS, NULL },
-	{ "open", CALL(engine_open_segment), KEYWORDS, NULL },
-	{ "write", CALL(engine_write), KEYWORDS, NULL },
-	{ "read", CALL(engine_read), KEYWORDS, NULL },
-	{ "write_pages", CALL(engine_write_pages), KEYWORDS, NULL },
-	{ "read_pages", CALL(engine_read_pages), KEYWORDS, NULL },
-	{ "submit", CALL(engine_submit), KEYWORDS, NULL },
-	{ "notify", CALL(engine_notify), KEYWORDS, NULL },
-	{ "notifications", engine_notifications, METH_NOARGS, NULL },
-	{ "wait_notification", CALL(engine_wait_notification), KEYWORDS, NULL },
+	{ "close", CALL(engine_close), KEYWORDS, DOC_Engine_close },
+	{ "progress", engine_progress, METH_NOARGS, DOC_Engine_progress },
+	{ "register", CALL(engine_register), KEYWORDS, DOC_Engine_register },
+	{ "region_at", CALL(engine_region_at), KEYWORDS, DOC_Engine_region_at },
+	{ "allocate", CALL(engine_allocate), KEYWORDS, DOC_Engine_allocate },
+	{ "open", CALL(engine_open_segment), KEYWORDS, DOC_Engine_open },
+	{ "write", CALL(engine_write), KEYWORDS, DOC_Engine_write },
+	{ "read", CALL(engine_read), KEYWORDS, DOC_Engine_read },
+	{ "write_pages", CALL(engine_write_pages), KEYWORDS, DOC_Engine_write_pages },
+	{ "read_pages", CALL(engine_read_pages), KEYWORDS, DOC_Engine_read_pages },
+	{ "submit", CALL(engine_submit), KEYWORDS, DOC_Engine_submit },
+	{ "notify", CALL(engine_notify), KEYWORDS, DOC_Engine_notify },
+	{ "notifications", engine_notifications, METH_NOARGS, DOC_Engine_notifications },
+	{ "wait_notification", CALL(engine_wait_notification), KEYWORDS, DOC_Engine_wait_notification },
 	{ "_take_notification", engine_take_notification, METH_NOARGS, NULL },
 	{ "_notification_fd", engine_notification_fd, METH_NOARGS, NULL },
 	{ "_listen", engine_listen, METH_VARARGS, NULL },
-	{ "stats", engine_stats, METH_NOARGS, NULL },
-	{ "transports", engine_transports, METH_NOARGS, NULL },
-	{ "platforms", engine_platforms, METH_NOARGS, NULL },
-	{ "settings", engine_settings, METH_NOARGS, NULL },
-	{ "topology", engine_topology, METH_NOARGS, NULL },
+	{ "stats", engine_stats, METH_NOARGS, DOC_Engine_stats },
+	{ "transports", engine_transports, METH_NOARGS, DOC_Engine_transports },
+	{ "platforms", engine_platforms, METH_NOARGS, DOC_Engine_platforms },
+	{ "settings", engine_settings, METH_NOARGS, DOC_Engine_settings },
+	{ "topology", engine_topology, METH_NOARGS, DOC_Engine_topology },
 	{ NULL, NULL, 0, NULL },
 };
 
 static PyGetSetDef getset[] = {
-	{ "name", get_name, NULL, NULL, NULL },
-	{ "closed", get_closed, NULL, NULL, NULL },
+	{ "name", get_name, NULL, DOC_Engine_name, NULL },
+	{ "closed", get_closed, NULL, DOC_Engine_closed, NULL },
 	{ NULL, NULL, NULL, NULL, NULL },
 };
 

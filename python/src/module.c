@@ -3,6 +3,8 @@
  */
 #include "face.h"
 
+#include <docs.h>
+
 static PyObject *status_name(PyObject *module, PyObject *status)
 {
 	long number = PyLong_AsLong(status);
@@ -33,8 +35,8 @@ PyTypeObject *add_type(PyObject *module, PyType_Spec *spec)
 }
 
 static PyMethodDef methods[] = {
-	{ "status_name", status_name, METH_O, NULL },
-	{ "status_text", status_text, METH_O, NULL },
+	{ "status_name", status_name, METH_O, DOC_status_name },
+	{ "status_text", status_text, METH_O, DOC_status_text },
 	{ "bind", bind_name, METH_VARARGS, NULL },
 	{ "log_wait", log_wait, METH_VARARGS, NULL },
 	{ "log_stop", log_stop, METH_NOARGS, NULL },

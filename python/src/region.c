@@ -5,6 +5,8 @@
  */
 #include "face.h"
 
+#include <docs.h>
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -471,34 +473,35 @@ static void region_free(PyObject *self)
 }
 
 static PyMethodDef methods[] = {
-	{ "unregister", region_unregister, METH_NOARGS, NULL },
-	{ "free", region_free_memory, METH_NOARGS, NULL },
-	{ "revoke", CALL(region_revoke), METH_VARARGS | METH_KEYWORDS, NULL },
+	{ "unregister", region_unregister, METH_NOARGS, DOC_Region_unregister },
+	{ "free", region_free_memory, METH_NOARGS, DOC_Region_free },
+	{ "revoke", CALL(region_revoke), METH_VARARGS | METH_KEYWORDS, DOC_Region_revoke },
 	{ "__enter__", enter_self, METH_NOARGS, NULL },
 	{ "__exit__", region_exit, METH_VARARGS, NULL },
 	{ NULL, NULL, 0, NULL },
 };
 
-#define FACT(name, which)                                                                                              \
+#define FACT(name, doc, which)                                                                                         \
 	{                                                                                                              \
-		name, get_fact, NULL, NULL, (void *)(intptr_t)(which)                                                  \
+		name, get_fact, NULL, doc, (void *)(intptr_t)(which)                                                   \
 	}
 static PyGetSetDef getset[] = {
-	{ "address", get_address, NULL, NULL, NULL },
-	{ "length", get_length, NULL, NULL, NULL },
-	{ "closed", get_closed, NULL, NULL, NULL },
-	{ "engine", get_engine, NULL, NULL, NULL },
-	FACT("location", LOCATION),
-	FACT("kind", KIND),
-	FACT("device", DEVICE),
-	FACT("numa_node", NUMA_NODE),
-	FACT("access", ACCESS),
-	FACT("registrations", REGISTRATIONS),
-	FACT("engine_owned", ENGINE_OWNED),
+	{ "address", get_address, NULL, DOC_Region_address, NULL },
+	{ "length", get_length, NULL, DOC_Region_length, NULL },
+	{ "closed", get_closed, NULL, DOC_Region_closed, NULL },
+	{ "engine", get_engine, NULL, DOC_Region_engine, NULL },
+	FACT("location", DOC_Region_location, LOCATION),
+	FACT("kind", DOC_Region_kind, KIND),
+	FACT("device", DOC_Region_device, DEVICE),
+	FACT("numa_node", DOC_Region_numa_node, NUMA_NODE),
+	FACT("access", DOC_Region_access, ACCESS),
+	FACT("registrations", DOC_Region_registrations, REGISTRATIONS),
+	FACT("engine_owned", DOC_Region_engine_owned, ENGINE_OWNED),
 	{ NULL, NULL, NULL, NULL, NULL },
 };
 
 static PyType_Slot slots[] = {
+	{ Py_tp_doc, DOC_Region },
 	{ Py_tp_dealloc, region_free },
 	{ Py_tp_methods, methods },
 	{ Py_tp_getset, getset },

@@ -2,6 +2,8 @@
 /* Segments: what a peer offers, and the ways to it. */
 #include "face.h"
 
+#include <docs.h>
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -65,8 +67,8 @@ static PyObject *segment_info(PyObject *self, PyObject *unused)
 	(void)unused;
 	if (!raw)
 		return NULL;
-	status = cw_segment_info_get(raw, &info);
-	handle_leave(self);
+	Py_BEGIN_ALLOW_THREADS status = cw_segment_info_get(raw, &info);
+	Py_END_ALLOW_THREADS handle_leave(self);
 	if (status)
 		return raise_status(status);
 	return make("SegmentInfo", "(ssy#NNNNsn)", info.name, info.address, (const char *)info.instance,
@@ -84,8 +86,8 @@ static PyObject *segment_name(PyObject *self, void *unused)
 	(void)unused;
 	if (!raw)
 		return NULL;
-	status = cw_segment_info_get(raw, &info);
-	handle_leave(self);
+	Py_BEGIN_ALLOW_THREADS status = cw_segment_info_get(raw, &info);
+	Py_END_ALLOW_THREADS handle_leave(self);
 	return status ? raise_status(status) : PyUnicode_FromString(info.name);
 }
 
@@ -213,24 +215,25 @@ static PyObject *segment_path(PyObject *self, PyObject *args, PyObject *kwargs)
 }
 
 static PyMethodDef methods[] = {
-	{ "info", segment_info, METH_NOARGS, NULL },
-	{ "regions", segment_regions, METH_NOARGS, NULL },
-	{ "probe", CALL(segment_probe), METH_VARARGS | METH_KEYWORDS, NULL },
-	{ "path", CALL(segment_path), METH_VARARGS | METH_KEYWORDS, NULL },
-	{ "close", handle_close, METH_NOARGS, NULL },
+	{ "info", segment_info, METH_NOARGS, DOC_Segment_info },
+	{ "regions", segment_regions, METH_NOARGS, DOC_Segment_regions },
+	{ "probe", CALL(segment_probe), METH_VARARGS | METH_KEYWORDS, DOC_Segment_probe },
+	{ "path", CALL(segment_path), METH_VARARGS | METH_KEYWORDS, DOC_Segment_path },
+	{ "close", handle_close, METH_NOARGS, DOC_Segment_close },
 	{ "__enter__", enter_self, METH_NOARGS, NULL },
 	{ "__exit__", handle_exit, METH_VARARGS, NULL },
 	{ NULL, NULL, 0, NULL },
 };
 
 static PyGetSetDef getset[] = {
-	{ "name", segment_name, NULL, NULL, NULL },
-	{ "engine", handle_engine, NULL, NULL, NULL },
-	{ "closed", handle_closed, NULL, NULL, NULL },
+	{ "name", segment_name, NULL, DOC_Segment_name, NULL },
+	{ "engine", handle_engine, NULL, DOC_Segment_engine, NULL },
+	{ "closed", handle_closed, NULL, DOC_Segment_closed, NULL },
 	{ NULL, NULL, NULL, NULL, NULL },
 };
 
 static PyType_Slot slots[] = {
+	{ Py_tp_doc, DOC_Segment },
 	{ Py_tp_dealloc, handle_free },
 	{ Py_tp_methods, methods },
 	{ Py_tp_getset, getset },
