@@ -131,8 +131,7 @@ static int take_memory(PyObject *memory, PyObject *length, struct hold *hold)
 		length = NULL;
 	if (length && !to_u64(length, "length", &asked))
 		return 0;
-	if (PyLong_Check(memory) ||
-	    (PyIndex_Check(memory) && !PyObject_CheckBuffer(memory) && !PyObject_HasAttrString(memory, "data_ptr"))) {
+	if (is_number(memory)) {
 		if (!length) {
 			PyErr_SetString(PyExc_TypeError, "length: needed with an address");
 			return 0;
