@@ -218,7 +218,8 @@ def settings_page():
 def exceptions():
     """The package's class of each status, by number."""
     text = (ROOT / "python/causeway/_errors.py").read_text(encoding="utf-8")
-    return dict(re.findall(r"^    (-\d+): (\w+),$", text, flags=re.M))
+    found = re.findall(r"^class (\w+)\(Error\b[^\n]*\n(?:(?!class ).*\n)*?    number = (-\d+)$", text, flags=re.M)
+    return {number: name for name, number in found}
 
 
 def codes_page():
