@@ -122,6 +122,7 @@ def build_hook(python, folder, backend, settings, out):
     out.mkdir(parents=True)
     # No variable of the user's may change what is compiled.
     ours = {name: value for name, value in os.environ.items() if name not in ("CFLAGS", "LDFLAGS", "CPPFLAGS", "CC")}
+    ours.update(ZIG_GLOBAL_CACHE_DIR=str(cache_folder() / "zig"), ZIG_LOCAL_CACHE_DIR=str(BUILD / "zig"))
     execute([python, "-c", program, out, json.dumps(settings)], f"the wheel of {folder.name}", cwd=folder, env=ours)
     return next(out.glob("*.whl"))
 

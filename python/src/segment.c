@@ -67,8 +67,8 @@ static PyObject *segment_info(PyObject *self, PyObject *unused)
 	(void)unused;
 	if (!raw)
 		return NULL;
-	status = cw_segment_info_get(raw, &info);
-	handle_leave(self);
+	Py_BEGIN_ALLOW_THREADS status = cw_segment_info_get(raw, &info);
+	Py_END_ALLOW_THREADS handle_leave(self);
 	if (status)
 		return raise_status(status);
 	return make("SegmentInfo", "(ssy#NNNNsn)", info.name, info.address, (const char *)info.instance,
@@ -86,8 +86,8 @@ static PyObject *segment_name(PyObject *self, void *unused)
 	(void)unused;
 	if (!raw)
 		return NULL;
-	status = cw_segment_info_get(raw, &info);
-	handle_leave(self);
+	Py_BEGIN_ALLOW_THREADS status = cw_segment_info_get(raw, &info);
+	Py_END_ALLOW_THREADS handle_leave(self);
 	return status ? raise_status(status) : PyUnicode_FromString(info.name);
 }
 

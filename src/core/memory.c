@@ -72,6 +72,7 @@ int cw_memory_allocate(struct cw_engine *engine, size_t length, const struct cw_
 	if (status)
 		goto release;
 	region->allocation = allocation;
+	region->platform = (unsigned)(platform - engine->platforms);
 	region->view.share_fd = allocation.share_fd;
 	region->view.share_offset = 0;
 	region->view.share_length = allocation.length;

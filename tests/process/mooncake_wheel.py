@@ -65,7 +65,8 @@ def wheels(wheel_python, tmp_path):
     def start(name="127.0.0.1", variables=None, **settings):
         # Its log is kept for a failure's sake; a pipe that nobody reads would stop it.
         with open(tmp_path / f"wheel-{len(started)}.log", "wb") as log:
-            peer = Peer([wheel_python, HERE / "wheel_peer.py"], environment={**environment, **(variables or {})}, stderr=log)
+            environment_of_it = {**environment, **(variables or {})}
+            peer = Peer([wheel_python, HERE / "wheel_peer.py"], environment=environment_of_it, stderr=log)
         started.append(peer)
         return peer.open(name, **settings)
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The drop-in and the real wheel: they talk to each other, each as either end, without a store and through each kind; and
-they live in one environment, where each can be taken away without hurting the other."""
+"""The drop-in and the real wheel: they talk to each other, each as either end, without a store and through each kind;
+and they live in one environment, where each can be taken away without hurting the other."""
 
 import itertools
 import os
@@ -15,7 +15,14 @@ import classic_peer as classic
 from dropin import HERE, dropins, python_path  # noqa: F401 (fixture)
 from mooncake_wheel import wheel_python, wheels  # noqa: F401 (fixtures)
 from peer import pattern
-from stores import any_store, start_etcd, start_http, start_redis, started_servers, store_programs  # noqa: F401 (fixtures)
+from stores import (
+    any_store,
+    start_etcd,
+    start_http,
+    start_redis,
+    started_servers,
+    store_programs,
+)  # noqa: F401 (fixtures)
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -221,9 +228,11 @@ def test_both_in_one_environment_and_each_taken_away(build_dir, wheel_python, di
     assert environment.run("-c", STORE).returncode != 0
     environment.pip("uninstall", "--yes", "causeway-mooncake")
     assert environment.run("-c", ENGINE).returncode != 0
-    left = [path for path in (environment.site / "mooncake").rglob("*") if path.suffix != ".pyc"] if (
-        environment.site / "mooncake"
-    ).exists() else []
+    left = (
+        [path for path in (environment.site / "mooncake").rglob("*") if path.suffix != ".pyc"]
+        if (environment.site / "mooncake").exists()
+        else []
+    )
     assert not [path for path in left if path.is_file()], left
 
 

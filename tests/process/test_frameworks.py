@@ -169,13 +169,17 @@ def test_sglang_aux_records_in_host_memory_beside_pages_on_devices(world, dropin
     prefill.fill(memory="kv", seed=1)
     prefill.fill(memory="aux", seed=2)
     for i in range(32):
-        assert prefill.write(peer=decode.engine, memory="kv", remote=kv + i * PAGE, length=PAGE, offset=i * PAGE)[
-            "result"
-        ] == 0
+        assert (
+            prefill.write(peer=decode.engine, memory="kv", remote=kv + i * PAGE, length=PAGE, offset=i * PAGE)["result"]
+            == 0
+        )
         length = 1 + i * 2
-        assert prefill.write(peer=decode.engine, memory="aux", remote=aux + i * AUX, length=length, offset=i * AUX)[
-            "result"
-        ] == 0
+        assert (
+            prefill.write(peer=decode.engine, memory="aux", remote=aux + i * AUX, length=length, offset=i * AUX)[
+                "result"
+            ]
+            == 0
+        )
         assert decode.compare(memory="aux", seed=2, offset=i * AUX, length=length, position=i * AUX)["different"] == 0
     assert decode.compare(memory="kv", seed=1, length=32 * PAGE)["different"] == 0
     both = prefill.transfer_mixed(
@@ -227,14 +231,18 @@ def test_vllm_workers_write_blocks_of_many_requests(dropins):
 
 def test_lmcache_channel_configured_by_variables(dropins):
     environment = {"MC_LOCAL_HOSTNAME": "127.0.0.1", "MC_PROTOCOL": "tcp"}
-    sender, receiver = dropins(kind="LMCache", environment=environment), dropins(kind="LMCache", environment=environment)
+    sender, receiver = dropins(kind="LMCache", environment=environment), dropins(
+        kind="LMCache", environment=environment
+    )
     for peer in (sender, receiver):
         peer.map(memory="pool", length=MIB)
     base = receiver.register_buffer(memory="pool")["base"]
     sender.register_buffer(memory="pool")
     sender.fill(memory="pool", seed=4)
     pages = random.Random(3).sample(range(64), 40)
-    assert sender.batched_write(session=receiver.engine, memory="pool", base=base, page=PAGE, pages=pages)["result"] == 0
+    assert (
+        sender.batched_write(session=receiver.engine, memory="pool", base=base, page=PAGE, pages=pages)["result"] == 0
+    )
     for page in pages:
         answer = receiver.compare(memory="pool", seed=4, offset=page * PAGE, length=PAGE, position=page * PAGE)
         assert answer["different"] == 0
@@ -292,7 +300,9 @@ def test_vllm_ascend_pulls_and_pushes(dropins):
 
 def test_weights_are_read_by_many_and_taken_by_flag(dropins):
     owner, readers = dropins(kind="Weights"), [dropins(kind="Weights") for _ in range(3)]
-    bucket, small, flag = (owner.map(memory=name, length=n)["address"] for name, n in (("w", 8 * MIB), ("b", 8), ("f", 4)))
+    bucket, small, flag = (
+        owner.map(memory=name, length=n)["address"] for name, n in (("w", 8 * MIB), ("b", 8), ("f", 4))
+    )
     names = ["w", "b", "f"]
     assert owner.register_named(memories=names)["pointers"] == [bucket, small, flag]
     owner.fill(memory="w", seed=9)
@@ -339,9 +349,15 @@ def test_asynchronous_ids_and_notifications(dropins):
     answer = sender.poll_many(session=receiver.engine, memory="m", remote=there + KIB, length=64 * KIB, count=16)
     assert answer["ends"] == [1] * 15 + [-1]
     for i in range(5):
-        assert sender.write_and_tell(session=receiver.engine, memory="m", remote=there, length=1, text=str(i))["result"] == 0
+        assert (
+            sender.write_and_tell(session=receiver.engine, memory="m", remote=there, length=1, text=str(i))["result"]
+            == 0
+        )
     assert receiver.notes(count=5)["notes"] == [["done", str(i)] for i in range(5)]
-    assert sender.write_and_tell(session=receiver.engine, memory="m", remote=there - 1, length=1, text="no")["result"] == -1
+    assert (
+        sender.write_and_tell(session=receiver.engine, memory="m", remote=there - 1, length=1, text="no")["result"]
+        == -1
+    )
     assert receiver.notes(count=1, timeout=0.2)["notes"] == []
 
 

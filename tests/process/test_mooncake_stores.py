@@ -273,7 +273,9 @@ def test_causeway_commands(run, store, ours):
     assert "tcp" in result.stdout
 
 
-@pytest.mark.parametrize("url, text", [("gopher://x", "no scheme that is known"), ("etcd://127.0.0.1:1", "127.0.0.1:1")])
+@pytest.mark.parametrize(
+    "url, text", [("gopher://x", "no scheme that is known"), ("etcd://127.0.0.1:1", "127.0.0.1:1")]
+)
 def test_metadata_servers_that_cannot_be(run, url, text):
     result = run("transfer_engine_bench", "--protocol=tcp", f"--metadata_server={url}", "--mode=target")
     assert result.returncode == 1

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The wheels that `./do wheel` makes, installed into a fresh environment; the check of their ELF files; and `pip install
-./python` from the tree.
+"""The wheels that `./do wheel` makes, installed into a fresh environment; the check of their ELF files; and
+`pip install ./python` from the tree.
 
 build/wheel is made or brought up to date first. Tests are skipped where PyPI, from which the tools come, cannot be had.
 """
@@ -165,7 +165,8 @@ def pythons():
     """Every Python here that the wheel is for: one of each minor version."""
     found = {}
     for path in [*Path.home().glob(".pyenv/versions/3.*/bin/python"), *Path("/usr/bin").glob("python3.*[0-9]")]:
-        done = execute(path, "-c", "import sys, sysconfig; print(*sys.version_info[:2], sysconfig.get_config_var('SOABI'))")
+        program = "import sys, sysconfig; print(*sys.version_info[:2], sysconfig.get_config_var('SOABI'))"
+        done = execute(path, "-c", program)
         words = done.stdout.split()
         # A Python without the GIL has another interface.
         if done.returncode == 0 and (int(words[0]), int(words[1])) >= (3, 9) and not words[2].endswith("t"):
@@ -260,9 +261,8 @@ def test_pip_install_from_the_tree(tmp_path):
     environment = tmp_path / "environment"
     succeed(sys.executable, "-m", "venv", environment)
     before = succeed("git", "status", "--porcelain", "--ignored", cwd=ROOT)
-    done = execute(
-        environment / "bin/python", "-m", "pip", "--disable-pip-version-check", "install", ROOT / "python", env=outside()
-    )
+    pip = [environment / "bin/python", "-m", "pip", "--disable-pip-version-check"]
+    done = execute(*pip, "install", ROOT / "python", env=outside())
     if done.returncode and UNREACHABLE.search(done.stdout):
         pytest.skip("PyPI cannot be had, so pip has no build backend")
     assert done.returncode == 0, done.stdout[-3000:]

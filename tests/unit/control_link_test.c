@@ -430,21 +430,60 @@ static void link_by(struct cw__link_options *options, uint16_t port, struct segm
 /* Whoever answers under another name is not the peer. */
 static void test_link_named(void **state)
 {
-	char name[32];
-	struct cw__link_options options = { .name = name, .named = 1 };
+	struct cw__link_options options = { .name = "engine", .named = 1 };
 	struct segment segment;
 
 	(void)state;
-	snprintf(name, sizeof(name), "127.0.0.1:%u", server.port);
+	snprintf(server.called, sizeof(server.called), "engine");
 	link_by(&options, server.port, &segment);
 	assert_int_equal(segment.ups, 1);
 	cw__control.link_close(segment.link);
 
-	snprintf(name, sizeof(name), "somebody");
+	snprintf(server.called, sizeof(server.called), "other");
 	link_by(&options, server.port, &segment);
 	assert_int_equal(segment.ups, 0);
 	assert_int_equal(segment.status, CW_ERR_CONNECT);
-	assert_non_null(strstr(segment.text, "answers there"));
+	assert_non_null(strstr(segment.text, "\"other\" answers there"));
+	cw__control.link_close(segment.link);
+
+	snprintf(server.called, sizeof(server.called), "wrong"); /* in its descriptor; its welcome says "engine" */
+	options.name = "wrong";
+	link_by(&options, server.port, &segment);
+	assert_int_equal(segment.status, CW_ERR_CONNECT);
+	assert_non_null(strstr(segment.text, "\"engine\" answers there"));
+	cw__control.link_close(segment.link);
+}
+
+/* The hello goes out at once; only when another instance answers the peer is asked who it is. */
+static void test_link_with_a_native_descriptor(void **state)
+{
+	struct cw__descriptor known = known_descriptor("engine");
+	struct cw__link_options options = { .name = "engine", .named = 1, .descriptor = &known };
+	struct segment segment;
+
+	(void)state;
+	known.native = 1;
+	known.native_version = CW__NATIVE_VERSION;
+	memcpy(known.instance, server.instance, sizeof(known.instance));
+	server.classic_off = 1;
+	link_by(&options, server.port, &segment);
+	assert_int_equal(segment.ups, 1);
+	assert_int_equal(segment.classic, 0);
+	cw__control.link_close(segment.link);
+	peer_close(&server);
+
+	memset(&server, 0, sizeof(server));
+	server.native = 1;
+	snprintf(server.called, sizeof(server.called), "engine");
+	peer_open(&server, 9); /* restarted since the store was told */
+	link_by(&options, server.port, &segment);
+	assert_int_equal(segment.ups, 1);
+	cw__control.link_close(segment.link);
+
+	snprintf(server.called, sizeof(server.called), "other");
+	link_by(&options, server.port, &segment);
+	assert_int_equal(segment.status, CW_ERR_CONNECT);
+	assert_non_null(strstr(segment.text, "\"other\" answers there"));
 	cw__control.link_close(segment.link);
 }
 
@@ -543,6 +582,7 @@ int main(void)
 		TEST(test_link_several_addresses),
 		TEST(test_link_unresolvable),
 		TEST(test_link_named),
+		TEST(test_link_with_a_native_descriptor),
 		TEST(test_link_with_a_descriptor),
 		TEST(test_link_with_a_descriptor_and_nobody_there),
 		TEST(test_link_moves),

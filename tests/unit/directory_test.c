@@ -444,10 +444,10 @@ static void test_leases_are_prolonged_in_time(void **state)
 	wait_for(count_of(&store.keeps) >= 3);
 }
 
+static const char other[] = "{\"ip_or_host_name\":\"127.0.0.9\",\"rpc_port\":1}"; /* another engine's place */
+
 static void test_name_of_another(void **state)
 {
-	static const char other[] = "{\"ip_or_host_name\":\"127.0.0.9\",\"rpc_port\":1}";
-
 	(void)state;
 	world.refresh = 5 * CW__MS;
 	start_over(&plain);
@@ -455,21 +455,33 @@ static void test_name_of_another(void **state)
 	wait_for(has("mooncake/rpc_meta/me", "4242"));
 	assert_int_equal(warnings(), 1);
 	assert_non_null(strstr(world.lines, "127.0.0.9"));
-	/* What is another's at the end is left alone. */
-	pthread_mutex_lock(&store.lock);
-	store.failure = CW_ERR_CONNECT;
-	pthread_mutex_unlock(&store.lock);
-	wait_for(warnings() == 2);
-	fail_with(CW_OK);
-	hold(1);
-	wait_for(count_of(&store.waiting) == 1);
-	pthread_mutex_lock(&store.lock);
-	free(store.entries[slot_of("mooncake/rpc_meta/me")].value);
-	store.entries[slot_of("mooncake/rpc_meta/me")].value = strdup(other);
-	pthread_mutex_unlock(&store.lock);
+}
+
+/* Two engines that write at once: the other one's descriptor stays although our listener is there. */
+static void test_entries_of_two_engines(void **state)
+{
+	static const char theirs[] = "{\"name\":\"me\",\"protocol\":\"tcp\"}";
+	unsigned before;
+
+	(void)state;
+	world.refresh = 150 * CW__MS;
+	start_over(&plain);
+	before = count_of(&store.puts);
+	assert_int_equal(store_put(&host, "mooncake/rpc_meta/me", other, sizeof(other) - 1, TIMEOUT), CW_OK);
+	wait_for(count_of(&store.puts) >= before + 3); /* it saw that, and put both again */
+	assert_int_equal(store_put(&host, "mooncake/ram/me", theirs, sizeof(theirs) - 1, TIMEOUT), CW_OK);
+	wait_for(has("mooncake/ram/me", "4096"));
+}
+
+/* Who took the name over meanwhile keeps it. */
+static void test_withdraws_its_own_only(void **state)
+{
+	(void)state;
+	start_over(&plain);
+	assert_int_equal(store_put(&host, "mooncake/rpc_meta/me", other, sizeof(other) - 1, TIMEOUT), CW_OK);
 	cw__directory.stop(directory);
-	hold(0);
 	assert_true(has("mooncake/rpc_meta/me", "127.0.0.9"));
+	assert_true(has("mooncake/ram/me", ""));
 }
 
 static void test_list_that_is_too_long(void **state)
@@ -659,6 +671,8 @@ int main(void)
 		TEST(test_lost_entries_come_back),
 		TEST(test_leases_are_prolonged_in_time),
 		TEST(test_name_of_another),
+		TEST(test_entries_of_two_engines),
+		TEST(test_withdraws_its_own_only),
 		TEST(test_list_that_is_too_long),
 		TEST(test_start_failures),
 		TEST(test_start_and_stop_do_not_wait_longer_than_the_timeout),

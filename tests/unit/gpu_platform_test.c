@@ -30,7 +30,16 @@ static const char *no_setting(struct cw_host *host, const char *key)
 	return NULL;
 }
 
-static const struct cw_host_ops host_ops = { .abi = CW_PLUGIN_ABI, .log = log_nothing, .setting = no_setting };
+static uint64_t no_number(struct cw_host *host, const char *key, uint64_t fallback)
+{
+	(void)host;
+	(void)key;
+	return fallback;
+}
+
+static const struct cw_host_ops host_ops = {
+	.abi = CW_PLUGIN_ABI, .log = log_nothing, .setting = no_setting, .setting_number = no_number
+};
 static struct cw_host host = { &host_ops, &host };
 
 /* The platform, with device 1 current in this thread. */

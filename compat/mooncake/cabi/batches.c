@@ -12,6 +12,9 @@
 
 #define NOTHING UINT32_MAX /* a transfer without bytes: complete from the start */
 #define GIB (1ull << 30)
+#define EASE_NS 50000u
+#define NOBODY SIZE_MAX /* asked for a task yet */
+#define ALL (SIZE_MAX - 1)
 
 struct group {
 	struct cw_batch *batch;
@@ -38,6 +41,7 @@ struct face_batch {
 	struct cw_batch **messages;
 	size_t message_count;
 	uint64_t bytes;
+	size_t asked; /* the task that was asked for last */
 };
 
 /* Of all engines; never 0 and never INVALID_BATCH. */
@@ -56,6 +60,7 @@ int face_batch_open(struct face *face, size_t capacity, uint64_t *number_out)
 		return CW_ERR_NO_MEMORY;
 	batch->face = face;
 	batch->capacity = capacity;
+	batch->asked = NOBODY;
 	pthread_mutex_init(&batch->lock, NULL);
 	batch->number = slots_add(&batches, batch);
 	if (!batch->number) {
@@ -169,11 +174,10 @@ static struct face_progress task_progress(struct face_batch *batch, size_t numbe
 	struct group *group = &batch->groups[task.group];
 
 	if (task.place != NOTHING) {
+		int ended = is_terminal(group->batch); /* asked first: between the two it may end */
+
 		progress.status = cw_batch_request_status(group->batch, task.place, &progress.bytes);
-		/* One that could not be proved quiet in time has ended all the same. */
-		if (progress.status == CW_ERR_AGAIN && is_terminal(group->batch))
-			progress.status = cw_batch_request_status(group->batch, task.place, &progress.bytes);
-		if (progress.status == CW_ERR_AGAIN && is_terminal(group->batch))
+		if (progress.status == CW_ERR_AGAIN && ended) /* it could not be proved quiet in time */
 			progress.status = CW_ERR_TIMED_OUT;
 	}
 	if (progress.status == CW_OK && group->message)
@@ -193,8 +197,35 @@ size_t face_batch_count(struct face_batch *batch)
 	return count;
 }
 
+size_t face_batch_room(struct face_batch *batch)
+{
+	return batch->capacity - face_batch_count(batch);
+}
+
+/* With the lock: what runs of a task, once somebody has asked for it twice in a row; NULL = nothing, or the first time.
+ */
+static struct cw_batch *to_wait_for(struct face_batch *batch, size_t number, size_t asked)
+{
+	struct group *group = &batch->groups[batch->tasks[number].group];
+	int again = batch->asked == asked;
+
+	batch->asked = asked;
+	if (!again)
+		return NULL;
+	return group->batch && !is_terminal(group->batch) ? group->batch : group->message;
+}
+
+/* Programs ask in a loop until something is over. Instead of only looking, the caller does the engine's work for a
+ * moment, or sleeps when another one does it: many of them on few processors would keep the engine's thread from its.
+ * What is waited for belongs to tasks, and those stay while the batch is held. */
+static int ease(struct cw_batch *running)
+{
+	return running ? cw_batch_wait(running, EASE_NS) : CW_ERR_AGAIN;
+}
+
 int face_batch_task(struct face_batch *batch, size_t task, struct face_progress *progress_out)
 {
+	struct cw_batch *running = NULL;
 	int status = CW_OK;
 
 	pthread_mutex_lock(&batch->lock);
@@ -202,7 +233,14 @@ int face_batch_task(struct face_batch *batch, size_t task, struct face_progress 
 		*progress_out = task_progress(batch, task);
 	else
 		status = CW_ERR_INVALID;
+	if (status == CW_OK && progress_out->status == CW_ERR_AGAIN)
+		running = to_wait_for(batch, task, task);
 	pthread_mutex_unlock(&batch->lock);
+	if (ease(running) == CW_OK) {
+		pthread_mutex_lock(&batch->lock);
+		*progress_out = task_progress(batch, task);
+		pthread_mutex_unlock(&batch->lock);
+	}
 	return status;
 }
 
@@ -217,20 +255,38 @@ static int rank(int status)
 	return status == CW_ERR_AGAIN ? 4 : 3;
 }
 
-int face_batch_overall(struct face_batch *batch, struct face_progress *progress_out)
+/* With the lock. */
+static struct face_progress overall(struct face_batch *batch, size_t *running_out)
 {
 	struct face_progress all = { .status = CW_OK };
 
-	pthread_mutex_lock(&batch->lock);
 	for (size_t i = 0; i < batch->count; i++) {
 		struct face_progress one = task_progress(batch, i);
 
 		all.bytes += one.bytes;
+		if (one.status == CW_ERR_AGAIN && all.status != CW_ERR_AGAIN)
+			*running_out = i;
 		if (rank(one.status) > rank(all.status))
 			all.status = one.status;
 	}
+	return all;
+}
+
+int face_batch_overall(struct face_batch *batch, struct face_progress *progress_out)
+{
+	struct cw_batch *running = NULL;
+	size_t first = 0;
+
+	pthread_mutex_lock(&batch->lock);
+	*progress_out = overall(batch, &first);
+	if (progress_out->status == CW_ERR_AGAIN)
+		running = to_wait_for(batch, first, ALL);
 	pthread_mutex_unlock(&batch->lock);
-	*progress_out = all;
+	if (ease(running) == CW_OK) {
+		pthread_mutex_lock(&batch->lock);
+		*progress_out = overall(batch, &first);
+		pthread_mutex_unlock(&batch->lock);
+	}
 	return CW_OK;
 }
 
@@ -500,14 +556,11 @@ int face_batch_submit(struct face_batch *batch, const struct face_transfer *tran
 		      const struct face_message *message)
 {
 	struct plan plan = { .batch = batch, .transfers = transfers, .count = count };
-	int status;
+	int status = plan_make(&plan, separate);
 
-	/* Looked at again under the lock; here so that no array is made for more than a batch can have. */
-	if (count > batch->capacity)
-		return CW_ERR_LIMIT;
-	status = plan_make(&plan, separate);
 	if (status == CW_OK) {
 		pthread_mutex_lock(&batch->lock);
+		/* Again: another thread may submit to the same batch. */
 		status = count <= batch->capacity - batch->count ? submit(&plan, separate, message) : CW_ERR_LIMIT;
 		pthread_mutex_unlock(&batch->lock);
 	}

@@ -12,6 +12,8 @@ import causeway
 from ._report import once
 
 TRUST_SECONDS = 0.1  # no peer is gone and back in that time
+FORGET_SECONDS = 600.0  # what is kept of a peer that is down, since it worked last
+ALIVE = (causeway.PeerState.UP, causeway.PeerState.SUSPECT)
 
 # Mooncake's names for transports, as hints of a call, and what carries the same bytes here.
 HINTS = {
@@ -61,7 +63,7 @@ class Peers:
             if time.monotonic() - self._worked_at.get((name, hint), 0.0) < TRUST_SECONDS:
                 return segment
             state = segment.info().state
-            if state in (causeway.PeerState.UP, causeway.PeerState.SUSPECT):
+            if state in ALIVE:
                 return segment
             if state == causeway.PeerState.DOWN:
                 try:
@@ -73,7 +75,7 @@ class Peers:
         return self._open(name, hint)
 
     def worked(self, name: str, hint: str = "") -> None:
-        """A transfer just completed: no need to look at the peer before the next one."""
+        """It was opened, or a transfer completed, just now: no need to look at the peer before the next one."""
         self._worked_at[(name, hint)] = time.monotonic()
 
     def probe(self, name: str) -> None:
@@ -110,7 +112,18 @@ class Peers:
                 raise
             opening.error = None
             self._segments[(name, hint)] = segment
-            return segment
+            self.worked(name, hint)
+        self._forget_the_gone()
+        return segment
+
+    def _forget_the_gone(self) -> None:
+        """Peers of a fleet come and go under ever new names."""
+        long_ago = time.monotonic() - FORGET_SECONDS
+        for key, segment in list(self._segments.items()):
+            if self._worked_at.get(key, long_ago) > long_ago or segment.info().state in ALIVE:
+                continue
+            self._drop(*key, segment)
+            self._openings.pop(key, None)
 
     def _transports(self, hint: str) -> str | None:
         """The list of transports for a hint: the one that it names, then the others; None = the engine decides."""

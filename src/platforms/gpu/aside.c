@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A thread for each errand; see aside.h. */
-#include <platforms/gpu/aside.h>
+/* A thread for each errand; see gpu.h. */
+#include <platforms/gpu/gpu.h>
 #include <util/clock.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -9,7 +9,13 @@
 #define OUT_OF_MEMORY 2             /* what every vendor calls it */
 #define WITHOUT_HOPE (100 * CW__MS) /* how long an errand may take while another one has not come back */
 
-static _Atomic unsigned lost;
+/* Errands that have not come back; [][0]: of no certain device. */
+static _Atomic unsigned lost[CW__GPU_VENDORS + 1][CW__GPU_DEVICES_MAX + 1];
+
+static _Atomic unsigned *lost_of(const struct cw__gpu_errand *errand)
+{
+	return &lost[errand->gpu ? errand->gpu->vendor : CW__GPU_VENDORS][errand->device + 1];
+}
 
 static void errand_free(struct cw__gpu_errand *errand)
 {
@@ -31,10 +37,10 @@ static void *go(void *arg)
 	pthread_mutex_unlock(&errand->lock);
 	if (!left)
 		return NULL;
+	atomic_fetch_sub_explicit(lost_of(errand), 1, memory_order_relaxed);
 	if (errand->undo)
 		errand->undo(errand);
 	errand_free(errand);
-	atomic_fetch_sub_explicit(&lost, 1, memory_order_relaxed);
 	return NULL;
 }
 
@@ -71,7 +77,7 @@ int cw__gpu_aside(struct cw__gpu_errand *errand, uint64_t within)
 	pthread_t thread;
 	int ended;
 
-	if (atomic_load_explicit(&lost, memory_order_relaxed) && within > WITHOUT_HOPE)
+	if (atomic_load_explicit(lost_of(errand), memory_order_relaxed) && within > WITHOUT_HOPE)
 		within = WITHOUT_HOPE;
 	until = cw__after(cw__now(), within);
 	at = (struct timespec){ (time_t)(until / CW__SECOND), (long)(until % CW__SECOND) };
@@ -87,7 +93,7 @@ int cw__gpu_aside(struct cw__gpu_errand *errand, uint64_t within)
 	ended = errand->ended;
 	errand->left = !ended;
 	if (!ended)
-		atomic_fetch_add_explicit(&lost, 1, memory_order_relaxed);
+		atomic_fetch_add_explicit(lost_of(errand), 1, memory_order_relaxed);
 	pthread_mutex_unlock(&errand->lock);
 	if (!ended) {
 		pthread_detach(thread);
@@ -103,7 +109,6 @@ int cw__gpu_aside(struct cw__gpu_errand *errand, uint64_t within)
 
 struct question {
 	struct cw__gpu_errand errand; /* first */
-	const struct cw__gpu *gpu;
 	const void *address;
 	struct cw__gpu_memory memory;
 };
@@ -112,7 +117,7 @@ static int ask(struct cw__gpu_errand *errand)
 {
 	struct question *question = (struct question *)errand;
 
-	return question->gpu->query(question->address, &question->memory);
+	return errand->gpu->query(question->address, &question->memory);
 }
 
 int cw__gpu_query_aside(const struct cw__gpu *gpu, const void *address, uint64_t within,
@@ -123,7 +128,7 @@ int cw__gpu_query_aside(const struct cw__gpu *gpu, const void *address, uint64_t
 
 	if (!question)
 		return OUT_OF_MEMORY;
-	*question = (struct question){ .errand = { .run = ask }, .gpu = gpu, .address = address };
+	*question = (struct question){ .errand = { .run = ask, .gpu = gpu, .device = -1 }, .address = address };
 	result = cw__gpu_aside(&question->errand, within);
 	if (result == CW__GPU_NO_ANSWER)
 		return result;

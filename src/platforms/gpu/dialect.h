@@ -121,6 +121,7 @@ struct cw__gpu_library {
 	_Atomic unsigned held, in_default;
 	/* Loading; see load.c. */
 	pthread_mutex_t loading;
+	int away; /* loading has not come back */
 	_Atomic int process, state;
 	char path[CW__GPU_PATH_BYTES], why[CW__GPU_WHY_BYTES];
 };

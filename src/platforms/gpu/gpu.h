@@ -14,6 +14,7 @@
 #define CW_PLATFORMS_GPU_GPU_H
 
 #include <causeway/plugin.h>
+#include <pthread.h>
 
 #define CW__GPU_DEVICES_MAX 64
 #define CW__GPU_HANDLE_BYTES 64
@@ -104,8 +105,12 @@ struct cw__gpu {
 int cw__gpu_drain(const struct cw__gpu *gpu, void *stream);
 
 /* The vendor's runtime, or NULL with *why_out: one line that says where it was looked for, or what it lacks. Both stay
- * valid for the life of the process. The first call loads it; any thread. */
+ * valid for the life of the process. The first call loads it, and waits half a minute for that, or `within` ns; any
+ * thread. */
 const struct cw__gpu *cw__gpu_load(enum cw__gpu_vendor vendor, const char **why_out);
+const struct cw__gpu *cw__gpu_load_within(enum cw__gpu_vendor vendor, uint64_t within, const char **why_out);
+/* How long an engine waits for that: three times what it waits for other calls. */
+uint64_t cw__gpu_patience(struct cw_host *host);
 
 /* A library file of the vendor by name: the folders of the row in their order, then the loader's own search. NULL with
  * why_out filled in. The handle is never closed. */
@@ -113,5 +118,35 @@ void *cw__gpu_open_library(enum cw__gpu_vendor vendor, const char *soname, char 
 
 /* The NUMA node of a device by its PCI address, -1 when the system does not say. */
 int cw__gpu_numa_node(struct cw_host *host, const char *pci);
+
+/* ------------------------------------------------------------------------------------------- errands, aside.c */
+
+/*
+ * Calls for threads that must come back: the program's, which registers memory or closes its engine. A call of a
+ * runtime may never return, so each of these errands has a thread of its own, and whoever sent it waits for a while
+ * only. Copies have threads already.
+ */
+#define CW__GPU_NO_ANSWER (-602) /* beside vendors' results: the call has not come back */
+
+/* At the beginning of a struct with what the errand needs and finds out, which was made by malloc(). */
+struct cw__gpu_errand {
+	int (*run)(struct cw__gpu_errand *errand); /* gives the result */
+	const struct cw__gpu *gpu;                 /* whose; NULL = none's */
+	int device;                                /* there; -1 = all */
+	/* It came back when nobody waited any more: takes back what it brought, on its own thread. Optional. */
+	void (*undo)(struct cw__gpu_errand *errand);
+	/* aside.c's: */
+	pthread_mutex_t lock;
+	pthread_cond_t over;
+	int result, ended, left;
+};
+
+/* Runs the errand and waits for it, `within` ns. Its result, and it is the caller's again; or CW__GPU_NO_ANSWER: it is
+ * not, and is freed when it comes back. While another one there has not come back nobody waits long. */
+int cw__gpu_aside(struct cw__gpu_errand *errand, uint64_t within);
+
+/* What an address is, as gpu->query(). */
+int cw__gpu_query_aside(const struct cw__gpu *gpu, const void *address, uint64_t within,
+			struct cw__gpu_memory *memory_out);
 
 #endif

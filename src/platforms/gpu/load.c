@@ -7,8 +7,12 @@
 #include <ctype.h>
 #include <dlfcn.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <util/clock.h>
+
+#define PATIENCE (30 * CW__SECOND)
 
 enum state { UNKNOWN, LOADED, ABSENT };
 
@@ -115,7 +119,39 @@ static void load(struct cw__gpu_library *library, const struct cw__gpu_row *row)
 		atomic_store_explicit(&library->state, ABSENT, memory_order_release);
 }
 
-const struct cw__gpu *cw__gpu_load(enum cw__gpu_vendor vendor, const char **why_out)
+struct loading {
+	struct cw__gpu_errand errand; /* first */
+	struct cw__gpu_library *library;
+	const struct cw__gpu_row *row;
+};
+
+static int run_loading(struct cw__gpu_errand *errand)
+{
+	struct loading *loading = (struct loading *)errand;
+
+	load(loading->library, loading->row);
+	return 0;
+}
+
+/* With `loading`. Libraries run code of their own when they are loaded, and ask their devices. */
+static void load_aside(struct cw__gpu_library *library, const struct cw__gpu_row *row, uint64_t within)
+{
+	struct loading *loading = calloc(1, sizeof(*loading));
+
+	if (!loading)
+		return;
+	*loading = (struct loading){ .errand = { .run = run_loading, .device = -1 }, .library = library, .row = row };
+	library->away = cw__gpu_aside(&loading->errand, within) == CW__GPU_NO_ANSWER;
+	if (!library->away)
+		free(loading);
+}
+
+uint64_t cw__gpu_patience(struct cw_host *host)
+{
+	return 3 * host->ops->setting_number(host, "engine/device_timeout", PATIENCE / 3);
+}
+
+const struct cw__gpu *cw__gpu_load_within(enum cw__gpu_vendor vendor, uint64_t within, const char **why_out)
 {
 	struct cw__gpu_library *library = &libraries[vendor];
 	int nobody = 0, self = (int)getpid(), state;
@@ -129,13 +165,18 @@ const struct cw__gpu *cw__gpu_load(enum cw__gpu_vendor vendor, const char **why_
 	state = atomic_load_explicit(&library->state, memory_order_acquire);
 	if (state == UNKNOWN) {
 		pthread_mutex_lock(&library->loading);
-		if (atomic_load_explicit(&library->state, memory_order_relaxed) == UNKNOWN)
-			load(library, &cw__gpu_rows[vendor]);
+		if (atomic_load_explicit(&library->state, memory_order_acquire) == UNKNOWN && !library->away)
+			load_aside(library, &cw__gpu_rows[vendor], within);
 		pthread_mutex_unlock(&library->loading);
 		state = atomic_load_explicit(&library->state, memory_order_acquire);
 	}
 	if (state == LOADED)
 		return &library->gpu;
-	*why_out = library->why;
+	*why_out = state == ABSENT ? library->why : "its runtime does not come back from being loaded";
 	return NULL;
+}
+
+const struct cw__gpu *cw__gpu_load(enum cw__gpu_vendor vendor, const char **why_out)
+{
+	return cw__gpu_load_within(vendor, PATIENCE, why_out);
 }

@@ -6,7 +6,6 @@
  *
  * Copies and waits run on streams of our own (track.h), never on the default stream, which waits for all others.
  */
-#include <platforms/gpu/aside.h>
 #include <platforms/gpu/row.h>
 #include <platforms/gpu/watch.h>
 #include <util/clock.h>
@@ -48,7 +47,7 @@ int cw__gpu_numa_node(struct cw_host *host, const char *pci)
 
 static int platform_open(struct cw_host *host, enum cw__gpu_vendor vendor, void **platform_out, const char **why_out)
 {
-	const struct cw__gpu *gpu = cw__gpu_load(vendor, why_out);
+	const struct cw__gpu *gpu = cw__gpu_load_within(vendor, cw__gpu_patience(host), why_out);
 	struct gpu_platform *platform;
 
 	if (!gpu)
@@ -61,9 +60,7 @@ static int platform_open(struct cw_host *host, enum cw__gpu_vendor vendor, void 
 	platform->host = host;
 	platform->gpu = gpu;
 	platform->row = &cw__gpu_rows[vendor];
-	platform->timeout = host->ops->setting_number ? host->ops->setting_number(host, "engine/device_timeout", 0) : 0;
-	if (!platform->timeout)
-		platform->timeout = TIMEOUT;
+	platform->timeout = host->ops->setting_number(host, "engine/device_timeout", TIMEOUT);
 	for (unsigned i = 0; i < gpu->device_count; i++)
 		platform->numa_nodes[i] = cw__gpu_numa_node(host, gpu->pci[i]);
 	cw__gpu_tracks_keep(gpu);
@@ -293,8 +290,6 @@ static int platform_query(void *state, const struct cw_memory_options *options, 
 
 struct memory_errand {
 	struct cw__gpu_errand errand; /* first */
-	const struct cw__gpu *gpu;
-	int device;
 	size_t length;
 	void *address;
 };
@@ -302,17 +297,17 @@ struct memory_errand {
 static int allocate(struct cw__gpu_errand *errand)
 {
 	struct memory_errand *memory = (struct memory_errand *)errand;
-	const struct cw__gpu *gpu = memory->gpu;
+	const struct cw__gpu *gpu = errand->gpu;
 	struct errand zeros = { .length = memory->length };
 	struct cw__gpu_scope scope;
-	int result = gpu->enter(memory->device, &scope);
+	int result = gpu->enter(errand->device, &scope);
 
 	if (result)
 		return result;
 	result = gpu->allocate(&memory->address, memory->length);
 	if (!result && memory->address) {
 		zeros.to = memory->address;
-		result = on_track(gpu, memory->device, &zeros, put_zeros);
+		result = on_track(gpu, errand->device, &zeros, put_zeros);
 		if (result)
 			gpu->release(memory->address);
 	}
@@ -326,12 +321,12 @@ static int release(struct cw__gpu_errand *errand)
 {
 	struct memory_errand *memory = (struct memory_errand *)errand;
 	struct cw__gpu_scope scope;
-	int result = memory->address ? memory->gpu->enter(memory->device, &scope) : 0;
+	int result = memory->address ? errand->gpu->enter(errand->device, &scope) : 0;
 
 	if (result || !memory->address)
 		return result;
-	result = memory->gpu->release(memory->address);
-	memory->gpu->leave(&scope);
+	result = errand->gpu->release(memory->address);
+	errand->gpu->leave(&scope);
 	return result;
 }
 
@@ -353,9 +348,7 @@ static int platform_allocate(void *state, size_t length, const struct cw_memory_
 	if (!memory)
 		return CW_ERR_NO_MEMORY;
 	*memory = (struct memory_errand){
-		.errand = { .run = allocate, .undo = allocated_late },
-		.gpu = platform->gpu,
-		.device = device,
+		.errand = { .run = allocate, .undo = allocated_late, .gpu = platform->gpu, .device = device },
 		.length = length,
 	};
 	result = cw__gpu_aside(&memory->errand, platform->timeout);
@@ -379,9 +372,8 @@ static void platform_release(void *state, struct cw_allocation *allocation)
 
 	if (!memory)
 		return; /* it stays, as other things will now */
-	*memory = (struct memory_errand){
-		.errand = { .run = release }, .gpu = platform->gpu, .device = device, .address = allocation->address
-	};
+	*memory = (struct memory_errand){ .errand = { .run = release, .gpu = platform->gpu, .device = device },
+					  .address = allocation->address };
 	result = cw__gpu_aside(&memory->errand, RELEASE_WITHIN);
 	if (result != CW__GPU_NO_ANSWER)
 		free(memory);

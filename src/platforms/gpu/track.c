@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Streams and events that are used again and again; see track.h. */
-#include <platforms/gpu/aside.h>
 #include <platforms/gpu/track.h>
 #include <util/clock.h>
 #include <pthread.h>
@@ -118,7 +117,8 @@ static void close_idle(struct cw__gpu_track *tracks)
 
 	if (!closing)
 		return; /* they stay open */
-	*closing = (struct closing){ .errand = { .run = close_all }, .tracks = tracks };
+	*closing = (struct closing){ .errand = { .run = close_all, .gpu = tracks->gpu, .device = tracks->device },
+				     .tracks = tracks };
 	if (cw__gpu_aside(&closing->errand, CLOSE_WITHIN) != CW__GPU_NO_ANSWER)
 		free(closing);
 }

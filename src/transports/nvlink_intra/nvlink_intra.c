@@ -18,7 +18,7 @@ static int nvlink_across(void *own, const struct cw__peer_copy_run *run)
 
 static int nvlink_open(struct cw_host *host, void **transport_out, const char **why_out)
 {
-	const struct cw__gpu *gpu = cw__gpu_load(CW__GPU_CUDA, why_out);
+	const struct cw__gpu *gpu = cw__gpu_load_within(CW__GPU_CUDA, cw__gpu_patience(host), why_out);
 	const struct cw__peer_copy_kind kind = {
 		.name = "nvlink_intra",
 		.gpu = gpu,

@@ -3,7 +3,6 @@
  * An open transport of the family: our regions as the runtime sees them, the rails of a peer, and which of them carries
  * a pair of regions. No hook that a request passes through asks the runtime about a pointer: that is done in attach.
  */
-#include <platforms/gpu/aside.h>
 #include <stdlib.h>
 #include <string.h>
 #include <transports/peer_copy/inside.h>
@@ -177,8 +176,6 @@ static struct cw__pc_export *export_find(struct cw__peer_copy *pc, int device, u
 
 struct export_errand {
 	struct cw__gpu_errand errand; /* first */
-	const struct cw__gpu *gpu;
-	int device;
 	uint64_t base;
 	struct cw__gpu_handle handle;
 };
@@ -188,11 +185,11 @@ static int run_export(struct cw__gpu_errand *errand)
 {
 	struct export_errand *work = (struct export_errand *)errand;
 	struct cw__gpu_scope scope;
-	int result = work->gpu->enter(work->device, &scope);
+	int result = errand->gpu->enter(errand->device, &scope);
 
 	if (!result) {
-		result = work->gpu->export_memory((void *)(uintptr_t)work->base, &work->handle);
-		work->gpu->leave(&scope);
+		result = errand->gpu->export_memory((void *)(uintptr_t)work->base, &work->handle);
+		errand->gpu->leave(&scope);
 	}
 	return result;
 }
@@ -204,9 +201,8 @@ static int call_export(const struct cw__peer_copy *pc, int device, uint64_t base
 
 	if (!work)
 		return CW__GPU_NO_ANSWER;
-	*work = (struct export_errand){
-		.errand = { .run = run_export }, .gpu = pc->gpu, .device = device, .base = base
-	};
+	*work = (struct export_errand){ .errand = { .run = run_export, .gpu = pc->gpu, .device = device },
+					.base = base };
 	result = cw__gpu_aside(&work->errand, pc->timeout);
 	if (result == CW__GPU_NO_ANSWER)
 		return result;

@@ -2,6 +2,7 @@
 /* Loading PTML, and its records of ports put together to links between devices of the Tang runtime's numbering. */
 #include <dlfcn.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,7 @@ static struct {
 	pthread_mutex_t lock;
 	char why[512];
 	int ready;
+	_Atomic int away; /* loading has not come back once: it is not used */
 	int (*init)(void);
 	int (*enable)(void);
 	int (*count)(int *count_out);
@@ -85,9 +87,26 @@ static void load(void)
 		ptml.why[0] = 0;
 }
 
-const char *cw__ptml_load(void)
+static int run_load(struct cw__gpu_errand *errand)
 {
+	(void)errand;
 	pthread_once(&ptml.once, load);
+	return 0;
+}
+
+const char *cw__ptml_load(uint64_t within)
+{
+	struct cw__gpu_errand *errand = calloc(1, sizeof(*errand));
+
+	if (!errand)
+		return "out of memory";
+	errand->run = run_load;
+	errand->device = -1;
+	if (cw__gpu_aside(errand, within) == CW__GPU_NO_ANSWER) {
+		atomic_store_explicit(&ptml.away, 1, memory_order_relaxed);
+		return "libptml_shared.so does not come back from being loaded";
+	}
+	free(errand);
 	return *ptml.why ? ptml.why : NULL;
 }
 
@@ -269,7 +288,7 @@ static unsigned read_ends(const struct cw__gpu *gpu, const struct cw__ptlink_map
 	return count;
 }
 
-int cw__ptml_map(const struct cw__gpu *gpu, struct cw__ptlink_map *map_out)
+static int read_map(const struct cw__gpu *gpu, struct cw__ptlink_map *map_out)
 {
 	struct cw__ptml_port(*ports)[CW__PTML_PORTS] = calloc(CW__GPU_DEVICES_MAX, sizeof(*ports));
 	struct end *ends = calloc(CW__PTLINKS_MAX, sizeof(*ends));
@@ -297,6 +316,38 @@ int cw__ptml_map(const struct cw__gpu *gpu, struct cw__ptlink_map *map_out)
 	free(ports);
 	free(ends);
 	return any ? 0 : result;
+}
+
+struct reading {
+	struct cw__gpu_errand errand; /* first */
+	struct cw__ptlink_map map;
+};
+
+static int run_reading(struct cw__gpu_errand *errand)
+{
+	struct reading *reading = (struct reading *)errand;
+
+	return read_map(errand->gpu, &reading->map);
+}
+
+int cw__ptml_map(const struct cw__gpu *gpu, uint64_t within, struct cw__ptlink_map *map_out)
+{
+	struct reading *reading;
+	int result;
+
+	memset(map_out, 0, sizeof(*map_out));
+	if (atomic_load_explicit(&ptml.away, memory_order_relaxed))
+		return CW__GPU_NO_ANSWER;
+	reading = calloc(1, sizeof(*reading));
+	if (!reading)
+		return CW__GPU_NO_ANSWER;
+	reading->errand = (struct cw__gpu_errand){ .run = run_reading, .gpu = gpu, .device = -1 };
+	result = cw__gpu_aside(&reading->errand, within);
+	if (result == CW__GPU_NO_ANSWER)
+		return result;
+	*map_out = reading->map;
+	free(reading);
+	return result;
 }
 
 int cw__ptml_port_is_up(int index, int port)

@@ -31,12 +31,12 @@ struct cw__ptlink_map {
 	struct cw__ptlink links[CW__PTLINKS_MAX]; /* sorted by device and port */
 };
 
-/* Loads the library, initialises it and enables the links. NULL = fine; else why there is no topology, one line that
- * stays valid. */
-const char *cw__ptml_load(void);
+/* Loads the library, initialises it and enables the links, waiting `within` ns for that. NULL = fine; else why there is
+ * no topology, one line that stays valid. */
+const char *cw__ptml_load(uint64_t within);
 /* Reads the links of all devices of the runtime. Nothing is found when the library is not there. Returns 0, or a result
- * of PTML when no device could be read. */
-int cw__ptml_map(const struct cw__gpu *gpu, struct cw__ptlink_map *map_out);
+ * of PTML when no device could be read, or CW__GPU_NO_ANSWER when it has not come back `within` ns. */
+int cw__ptml_map(const struct cw__gpu *gpu, uint64_t within, struct cw__ptlink_map *map_out);
 /* 1 = the port works, as far as anybody says. index: PTML's. */
 int cw__ptml_port_is_up(int index, int port);
 

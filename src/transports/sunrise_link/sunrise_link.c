@@ -193,8 +193,9 @@ static void sunrise_free(void *own)
 
 static int sunrise_open(struct cw_host *host, void **transport_out, const char **why_out)
 {
-	const char *no_links = cw__ptml_load(); /* first: links are enabled before the runtime starts */
-	const struct cw__gpu *gpu = cw__gpu_load(CW__GPU_TANG, why_out);
+	uint64_t within = cw__gpu_patience(host);
+	const char *no_links = cw__ptml_load(within); /* first: links are enabled before the runtime starts */
+	const struct cw__gpu *gpu = cw__gpu_load_within(CW__GPU_TANG, within, why_out);
 	struct cw__peer_copy_kind kind = { .name = "sunrise_link", .gpu = gpu };
 	struct sunrise *sunrise;
 	int result;
@@ -210,7 +211,7 @@ static int sunrise_open(struct cw_host *host, void **transport_out, const char *
 	sunrise->gpu = gpu;
 	if (no_links)
 		host->ops->log(host, CW_LOG_WARN, "sunrise_link: links between devices: %s", no_links);
-	result = cw__ptml_map(gpu, &sunrise->map);
+	result = cw__ptml_map(gpu, within, &sunrise->map);
 	if (result)
 		host->ops->log(host, CW_LOG_WARN, "sunrise_link: ptmlPtlinkPhytopoDetect gave %d: links are not known",
 			       result);
@@ -265,7 +266,7 @@ static int sunrise_topology(void *transport, cw_topology_fn visit, void *arg)
 
 	if (!map)
 		return CW_ERR_NO_MEMORY;
-	result = cw__ptml_map(sunrise->gpu, map);
+	result = cw__ptml_map(sunrise->gpu, cw__gpu_patience(sunrise->host), map);
 	if (!result)
 		tell_devices(sunrise, map, visit, arg);
 	for (unsigned i = 0; !result && i < map->link_count; i++) {
