@@ -91,6 +91,8 @@ void handle_end(struct handle *handle);
 void handle_free(PyObject *self);
 PyObject *handle_close(PyObject *self, PyObject *unused);
 PyObject *handle_exit(PyObject *self, PyObject *args);
+/* tp_new of types whose objects are made by handle_new() and the like alone. */
+PyObject *no_new(PyTypeObject *type, PyObject *args, PyObject *kwargs);
 PyObject *enter_self(PyObject *self, PyObject *unused);
 PyObject *handle_closed(PyObject *self, void *unused);
 PyObject *handle_engine(PyObject *self, void *unused);

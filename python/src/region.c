@@ -500,6 +500,7 @@ static PyGetSetDef getset[] = {
 };
 
 static PyType_Slot slots[] = {
+	{ Py_tp_new, no_new },
 	{ Py_tp_doc, DOC_Region },
 	{ Py_tp_dealloc, region_free },
 	{ Py_tp_methods, methods },
@@ -509,8 +510,7 @@ static PyType_Slot slots[] = {
 	{ 0, NULL },
 };
 
-static PyType_Spec spec = { "causeway._causeway.Region", sizeof(struct region), 0,
-			    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots };
+static PyType_Spec spec = { "causeway._causeway.Region", sizeof(struct region), 0, Py_TPFLAGS_DEFAULT, slots };
 
 int add_region(PyObject *module)
 {
