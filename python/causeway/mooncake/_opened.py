@@ -27,10 +27,12 @@ BYTES_PER_SECOND = 1 << 30  # what a deadline allows for
 
 def _total(lengths: Any) -> int:
     """The sum of one length, a list or an array, without a loop in Python; impossible ones are for the engine to name."""
-    if not isinstance(lengths, int):
+    if isinstance(lengths, int):
+        total = lengths
+    else:
         add = getattr(lengths, "sum", None)
-        lengths = int(add() if add else sum(lengths))
-    return min(max(lengths, 0), 1 << 63)
+        total = int(add() if add else sum(lengths))
+    return min(max(total, 0), 1 << 63)
 
 
 def _plain(values: Any) -> Any:
