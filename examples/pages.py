@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pages of a cache from one engine to another, by numpy arrays: from slots that the prefill side chose to those that the
-decode side has free, for each layer. Both engines are in this process; elsewhere only the names differ."""
+"""Pages of a cache from one engine to another, by numpy arrays: from slots that the prefill side chose to those that
+the decode side has free, for each layer. Both engines are in this process; elsewhere only the names differ."""
 
 import numpy
 

@@ -112,9 +112,8 @@ def mypy(tmp_path_factory):
 def test_types(mypy, tmp_path):
     """The package is clean under mypy --strict, and so is a program that uses it as it should."""
     options = ["--strict", "--cache-dir", tmp_path / "cache"]
-    done = subprocess.run(
-        [mypy, *options, "-p", "causeway"], cwd=ROOT / "python", capture_output=True, text=True, timeout=300, check=False
-    )
+    bounded = {"cwd": ROOT / "python", "capture_output": True, "text": True, "timeout": 300, "check": False}
+    done = subprocess.run([mypy, *options, "-p", "causeway"], **bounded)
     assert done.returncode == 0, done.stdout
     uses = tmp_path / "uses.py"
     uses.write_text(
@@ -134,7 +133,5 @@ def test_types(mypy, tmp_path):
             """
         )
     )
-    done = subprocess.run(
-        [mypy, *options, uses], cwd=ROOT / "python", capture_output=True, text=True, timeout=300, check=False
-    )
+    done = subprocess.run([mypy, *options, uses], **bounded)
     assert done.returncode == 0 and "BatchResult" in done.stdout, done.stdout
