@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""mooncake.engine with numbers as programs have them: numpy's, arrays of any width, ranges of no bytes; and what it says
-and keeps when calls fail or the program goes on without the engine."""
+"""mooncake.engine with numbers as programs have them: numpy's, arrays of any width, ranges of no bytes; and what it
+says and keeps when calls fail or the program goes on without the engine."""
 
 import array
 import copy
 import gc
 import pickle
+import socket
 
 import pytest
 
@@ -192,3 +193,13 @@ assert engine.transfer_sync_write(name, memory.address, remote.address, 4096) ==
 def test_an_interrupt_is_an_interrupt_wherever_it_comes(script):
     done = script(INTERRUPTED, timeout=30)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["nodeA", "nodeA:12345", "127.0.0.1", "[::1]:777"])
+def test_the_port_of_a_name_that_is_in_a_store(mooncake, name):
+    """The store is down: peers that are there already are served all the same."""
+    engine = mooncake.TransferEngine()
+    assert engine.initialize(name, "http://127.0.0.1:1/metadata", "tcp", "") == 0
+    assert engine.get_rpc_port() not in (0, 777, 12345)
+    socket.create_connection(("::1" if "::" in name else "127.0.0.1", engine.get_rpc_port()), timeout=5).close()
+
