@@ -282,12 +282,16 @@ static PyGetSetDef getset[] = {
 };
 
 static PyType_Slot slots[] = {
-	{ Py_tp_doc, DOC_Batch }, { Py_tp_dealloc, handle_free }, { Py_tp_methods, methods },
-	{ Py_tp_getset, getset }, { Py_am_await, batch_await },   { 0, NULL },
+	{ Py_tp_new, no_new },
+	{ Py_tp_doc, DOC_Batch },
+	{ Py_tp_dealloc, handle_free },
+	{ Py_tp_methods, methods },
+	{ Py_tp_getset, getset },
+	{ Py_am_await, batch_await },
+	{ 0, NULL },
 };
 
-static PyType_Spec spec = { "causeway._causeway.Batch", sizeof(struct handle), 0,
-			    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots };
+static PyType_Spec spec = { "causeway._causeway.Batch", sizeof(struct handle), 0, Py_TPFLAGS_DEFAULT, slots };
 
 int add_batch(PyObject *module)
 {

@@ -331,13 +331,18 @@ static int take_sequence(PyObject *object, const char *name, struct column *colu
 	return ok;
 }
 
+int is_number(PyObject *object)
+{
+	return PyLong_Check(object) ||
+	       (PyIndex_Check(object) && !PySequence_Check(object) && !PyObject_HasAttrString(object, "data_ptr"));
+}
+
 int to_column(PyObject *object, const char *name, int narrow, struct column *column_out)
 {
 	int ok;
 
 	memset(column_out, 0, sizeof(*column_out));
-	/* numpy's scalars have both faces: one number is what is meant. */
-	if (PyLong_Check(object) || (PyIndex_Check(object) && !PySequence_Check(object))) {
+	if (is_number(object)) {
 		column_out->count = 1;
 		return to_u64(object, name, &column_out->scalar);
 	}

@@ -131,6 +131,13 @@ PyObject *handle_exit(PyObject *self, PyObject *args)
 	return handle_close(self, args);
 }
 
+PyObject *no_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+	(void)args;
+	(void)kwargs;
+	return PyErr_Format(PyExc_TypeError, "%R is made by an engine", type);
+}
+
 PyObject *enter_self(PyObject *self, PyObject *unused)
 {
 	(void)unused;

@@ -131,8 +131,7 @@ static int take_memory(PyObject *memory, PyObject *length, struct hold *hold)
 		length = NULL;
 	if (length && !to_u64(length, "length", &asked))
 		return 0;
-	if (PyLong_Check(memory) ||
-	    (PyIndex_Check(memory) && !PyObject_CheckBuffer(memory) && !PyObject_HasAttrString(memory, "data_ptr"))) {
+	if (is_number(memory)) {
 		if (!length) {
 			PyErr_SetString(PyExc_TypeError, "length: needed with an address");
 			return 0;
@@ -501,6 +500,7 @@ static PyGetSetDef getset[] = {
 };
 
 static PyType_Slot slots[] = {
+	{ Py_tp_new, no_new },
 	{ Py_tp_doc, DOC_Region },
 	{ Py_tp_dealloc, region_free },
 	{ Py_tp_methods, methods },
@@ -510,8 +510,7 @@ static PyType_Slot slots[] = {
 	{ 0, NULL },
 };
 
-static PyType_Spec spec = { "causeway._causeway.Region", sizeof(struct region), 0,
-			    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots };
+static PyType_Spec spec = { "causeway._causeway.Region", sizeof(struct region), 0, Py_TPFLAGS_DEFAULT, slots };
 
 int add_region(PyObject *module)
 {

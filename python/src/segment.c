@@ -233,15 +233,11 @@ static PyGetSetDef getset[] = {
 };
 
 static PyType_Slot slots[] = {
-	{ Py_tp_doc, DOC_Segment },
-	{ Py_tp_dealloc, handle_free },
-	{ Py_tp_methods, methods },
-	{ Py_tp_getset, getset },
-	{ 0, NULL },
+	{ Py_tp_new, no_new },      { Py_tp_doc, DOC_Segment }, { Py_tp_dealloc, handle_free },
+	{ Py_tp_methods, methods }, { Py_tp_getset, getset },   { 0, NULL },
 };
 
-static PyType_Spec spec = { "causeway._causeway.Segment", sizeof(struct handle), 0,
-			    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots };
+static PyType_Spec spec = { "causeway._causeway.Segment", sizeof(struct handle), 0, Py_TPFLAGS_DEFAULT, slots };
 
 int add_segment(PyObject *module)
 {

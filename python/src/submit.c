@@ -74,8 +74,7 @@ static int take_side(PyObject *object, int writable, struct side *side)
 		side->column.count = 1;
 		return region_range(object, &side->column.scalar, &side->length);
 	}
-	if (PyList_Check(object) || PyTuple_Check(object) || is_integer_array(object) ||
-	    (PyIndex_Check(object) && !PyObject_HasAttrString(object, "data_ptr")))
+	if (PyList_Check(object) || PyTuple_Check(object) || is_number(object) || is_integer_array(object))
 		return to_column(object, "local", 0, &side->column);
 	if (!PyObject_CheckBuffer(object) && PySequence_Check(object) && !PyObject_HasAttrString(object, "data_ptr") &&
 	    !PyObject_HasAttrString(object, "__dlpack__"))

@@ -217,10 +217,28 @@ static void requests_ended(struct cw_batch *batch)
 		cw__notify_send_all(batch);
 }
 
-static const char *way_of(const struct cw__request *request)
+struct description {
+	char text[384];
+};
+
+/* "write of 4096 bytes to peer by tcp". whole: on its loop, so that more of it may be looked at. */
+static struct description describe(const struct cw__request *request, int whole)
 {
-	return request->have_path || request->done ? request->batch->engine->parts[request->part].ops->name
-						   : "no path yet";
+	struct description description;
+	const char *by = "", *way = "";
+
+	if (whole && (request->have_path || request->done)) {
+		by = " by ";
+		way = request->batch->engine->parts[request->part].ops->name;
+	} else if (whole && request->stopped_in == CW__REQUEST_RESOLVING) {
+		way = ", whose region was still being asked for";
+	} else if (whole && request->stopped_in == CW__REQUEST_NEW) {
+		way = ", which was still being connected to";
+	}
+	snprintf(description.text, sizeof(description.text), "%s of %llu bytes %s %s%s%s",
+		 request->op == CW_OP_WRITE ? "write" : "read", (unsigned long long)request->length,
+		 request->op == CW_OP_WRITE ? "to" : "from", request->segment->name, by, way);
+	return description;
 }
 
 void cw__batch_request_ended(struct cw__request *request)
@@ -239,10 +257,7 @@ void cw__batch_request_ended(struct cw__request *request)
 	pthread_mutex_lock(&batch->lock);
 	if (status) {
 		batch->requests_failed++;
-		cw__batch_explain(batch, status, "%s of %llu bytes %s %s by %s: %s",
-				  request->op == CW_OP_WRITE ? "write" : "read", (unsigned long long)request->length,
-				  request->op == CW_OP_WRITE ? "to" : "from", request->segment->name, way_of(request),
-				  cw_strerror(status));
+		cw__batch_explain(batch, status, "%s: %s", describe(request, 1).text, cw_strerror(status));
 		if (request->remote_quiet > (uint32_t)batch->remote)
 			batch->remote = (enum cw_remote_state)request->remote_quiet;
 		if (request->fence > batch->fence)
@@ -274,7 +289,9 @@ static void end_unstarted(struct cw_batch *batch, int status)
 {
 	cw__watches_forget(batch);
 	pthread_mutex_lock(&batch->lock);
-	cw__batch_explain(batch, status, "%s before it started", cw_strerror(status));
+	cw__batch_explain(batch, status, "%s%s%s before it started",
+			  batch->count ? describe(&batch->requests[0], 0).text : "", batch->count ? ": " : "",
+			  cw_strerror(status));
 	batch->requests_failed = batch->count;
 	pthread_mutex_unlock(&batch->lock);
 	for (size_t i = 0; i < batch->count; i++)
@@ -299,6 +316,19 @@ void cw__batch_end_soon(struct cw_batch *batch, int status)
 	touch_timer(batch); /* the grace time begins */
 }
 
+/* With the lock, on the home loop: names the first request that has not ended. */
+static void explain_unquiet(struct cw_batch *batch)
+{
+	const struct cw__request *request = NULL;
+
+	for (size_t i = 0; i < batch->count && !request; i++)
+		if (atomic_load_explicit(&batch->requests[i].status, memory_order_acquire) == CW_ERR_AGAIN)
+			request = &batch->requests[i];
+	cw__batch_explain(
+		batch, CW_ERR_TIMED_OUT, "%s%slocal memory could not be proved quiet in time, an event will tell",
+		request ? describe(request, request->segment->loop == batch->loop).text : "", request ? ": " : "");
+}
+
 /* The grace time is over and something still touches local memory, or a notification is unanswered: say so. */
 static void force_end(struct cw_batch *batch)
 {
@@ -312,8 +342,7 @@ static void force_end(struct cw_batch *batch)
 		if (quiet)
 			cw__batch_explain(batch, CW_ERR_NOTIFY_UNKNOWN, "%s", cw_strerror(CW_ERR_NOTIFY_UNKNOWN));
 		else
-			cw__batch_explain(batch, CW_ERR_TIMED_OUT,
-					  "local memory could not be proved quiet in time; an event will tell");
+			explain_unquiet(batch);
 		if (!quiet)
 			batch->remote = CW_REMOTE_UNKNOWN;
 	}

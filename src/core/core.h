@@ -411,8 +411,9 @@ struct cw__request {
 	uint8_t handed; /* its slices are copied by a stager, because a device may make that take long */
 	uint8_t op;
 	uint8_t state;
-	uint8_t refreshed; /* its remote region was asked for twice */
-	uint32_t repeats;  /* copies that were tried again */
+	uint8_t stopped_in; /* the state before ENDED */
+	uint8_t refreshed;  /* its remote region was asked for twice */
+	uint32_t repeats;   /* copies that were tried again */
 	uint8_t have_path;
 	_Atomic int status;    /* ERR_AGAIN while it runs */
 	int failure;           /* what it will end with */

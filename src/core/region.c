@@ -143,6 +143,8 @@ static const char *claim_text(int status)
 		return "it is not mapped; map it before registering";
 	case CW_ERR_UNSUPPORTED:
 		return "the CPU cannot read it, and no platform knows it; see `causeway transports`";
+	case CW_ERR_TIMED_OUT:
+		return "the runtime of some devices was asked whether it is theirs and does not come back";
 	default:
 		return cw_strerror(status);
 	}
@@ -155,7 +157,8 @@ static int identify(struct cw_engine *engine, struct cw_region *region, const ch
 		struct cw__platform_part *platform = &engine->platforms[i];
 		int status;
 
-		if (!platform->on)
+		/* Of what the engine has allocated it is known whose it is. */
+		if (!platform->on || (region->allocation.address && i != region->platform))
 			continue;
 		status = platform->ops->claim(platform->state, (void *)(uintptr_t)region->view.address,
 					      region->view.length, &region->memory);

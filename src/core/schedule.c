@@ -22,6 +22,7 @@ static void request_end(struct cw__request *request)
 	if (request->target)
 		cw__remote_put(request->target);
 	request->target = NULL;
+	request->stopped_in = request->state;
 	request->state = CW__REQUEST_ENDED;
 	atomic_store_explicit(&request->status, status, memory_order_release);
 	cw__batch_request_ended(request);

@@ -457,6 +457,22 @@ static void test_name_of_another(void **state)
 	assert_non_null(strstr(world.lines, "127.0.0.9"));
 }
 
+/* Two engines that write at once: the other one's descriptor stays although our listener is there. */
+static void test_entries_of_two_engines(void **state)
+{
+	static const char theirs[] = "{\"name\":\"me\",\"protocol\":\"tcp\"}";
+	unsigned before;
+
+	(void)state;
+	world.refresh = 150 * CW__MS;
+	start_over(&plain);
+	before = count_of(&store.puts);
+	assert_int_equal(store_put(&host, "mooncake/rpc_meta/me", other, sizeof(other) - 1, TIMEOUT), CW_OK);
+	wait_for(count_of(&store.puts) >= before + 3); /* it saw that, and put both again */
+	assert_int_equal(store_put(&host, "mooncake/ram/me", theirs, sizeof(theirs) - 1, TIMEOUT), CW_OK);
+	wait_for(has("mooncake/ram/me", "4096"));
+}
+
 /* Who took the name over meanwhile keeps it. */
 static void test_withdraws_its_own_only(void **state)
 {
@@ -655,6 +671,7 @@ int main(void)
 		TEST(test_lost_entries_come_back),
 		TEST(test_leases_are_prolonged_in_time),
 		TEST(test_name_of_another),
+		TEST(test_entries_of_two_engines),
 		TEST(test_withdraws_its_own_only),
 		TEST(test_list_that_is_too_long),
 		TEST(test_start_failures),

@@ -26,9 +26,7 @@ static int make_settings(struct setup *setup, const char *metadata_server, const
 	if (port && setup_set(setup, "control/port", text))
 		return -1;
 	/* Without a name of its own it is known by its address, of which the port is not known yet. */
-	if (!(name && *name) && setup_set(setup, "metadata/name", ""))
-		return -1;
-	return setup_set(setup, "metadata/required", "on");
+	return !(name && *name) && setup_set(setup, "metadata/name", "") ? -1 : 0;
 }
 
 int named_engine_start(const char *command, const char *metadata_server, const char *name, unsigned port,
