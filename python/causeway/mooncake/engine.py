@@ -170,7 +170,7 @@ class TransferEngine:
         return self._opened
 
     def get_rpc_port(self) -> int:
-        """The port that this engine listens on; without a store, peers name it "host:port" by it. 0 before initialize()."""
+        """The port that this engine listens on; without a store it is part of its name. 0 before initialize()."""
         return self._opened.port if self._opened else 0
 
     def get_engine(self) -> Optional[InnerTransferEngine]:
