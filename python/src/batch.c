@@ -76,15 +76,18 @@ static int wait_for(PyObject *self, uint64_t timeout)
 		if (is_closing(self)) {
 			const struct timespec pause = { 0, 1000000 };
 
-			Py_BEGIN_ALLOW_THREADS nanosleep(&pause, NULL);
-			Py_END_ALLOW_THREADS continue;
+			Py_BEGIN_ALLOW_THREADS
+			nanosleep(&pause, NULL);
+			Py_END_ALLOW_THREADS
+			continue;
 		}
 		raw = handle_enter(self);
 		if (!raw)
 			return -1;
 		status = cw_batch_poll(raw) >= CW_BATCH_COMPLETED ? CW_OK : CW_ERR_AGAIN;
 		if (status && left) {
-			Py_BEGIN_ALLOW_THREADS status = cw_batch_wait(raw, left < WAIT_PIECE ? left : WAIT_PIECE);
+			Py_BEGIN_ALLOW_THREADS
+			status = cw_batch_wait(raw, left < WAIT_PIECE ? left : WAIT_PIECE);
 			Py_END_ALLOW_THREADS
 		}
 		handle_leave(self);
@@ -254,8 +257,10 @@ static PyObject *batch_fence(PyObject *self, PyObject *args, PyObject *kwargs)
 	if (!raw)
 		return NULL;
 	sync.handle = (void *)(uintptr_t)handle;
-	Py_BEGIN_ALLOW_THREADS status = cw_batch_fence(raw, &sync);
-	Py_END_ALLOW_THREADS handle_leave(self);
+	Py_BEGIN_ALLOW_THREADS
+	status = cw_batch_fence(raw, &sync);
+	Py_END_ALLOW_THREADS
+	handle_leave(self);
 	if (status)
 		return raise_status(status);
 	Py_RETURN_NONE;
@@ -282,15 +287,18 @@ static PyGetSetDef getset[] = {
 };
 
 static PyType_Slot slots[] = {
-	{ Py_tp_doc, DOC_Batch }, { Py_tp_dealloc, handle_free }, { Py_tp_methods, methods },
-	{ Py_tp_getset, getset }, { Py_am_await, batch_await },   { 0, NULL },
+	{ Py_tp_new, no_new },
+	{ Py_tp_doc, DOC_Batch },
+	{ Py_tp_dealloc, handle_free },
+	{ Py_tp_methods, methods },
+	{ Py_tp_getset, getset },
+	{ Py_am_await, batch_await },
+	{ 0, NULL },
 };
 
-static PyType_Spec spec = { "causeway._causeway.Batch", sizeof(struct handle), 0,
-			    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots };
+static PyType_Spec spec = { "causeway._causeway.Batch", sizeof(struct handle), 0, Py_TPFLAGS_DEFAULT, slots };
 
 int add_batch(PyObject *module)
 {
-	batch_type = add_type(module, &spec);
-	return batch_type ? 0 : -1;
+	return add_type(module, &spec, &batch_type);
 }

@@ -91,6 +91,8 @@ void handle_end(struct handle *handle);
 void handle_free(PyObject *self);
 PyObject *handle_close(PyObject *self, PyObject *unused);
 PyObject *handle_exit(PyObject *self, PyObject *args);
+/* tp_new of types whose objects are made by handle_new() and the like alone. */
+PyObject *no_new(PyTypeObject *type, PyObject *args, PyObject *kwargs);
 PyObject *enter_self(PyObject *self, PyObject *unused);
 PyObject *handle_closed(PyObject *self, void *unused);
 PyObject *handle_engine(PyObject *self, void *unused);
@@ -284,6 +286,6 @@ int add_batch(PyObject *module);
 int add_counter(PyObject *module);
 int add_queue(PyObject *module);
 int add_mooncake(PyObject *module);
-PyTypeObject *add_type(PyObject *module, PyType_Spec *spec);
+int add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **type);
 
 #endif

@@ -20,8 +20,9 @@
 #include <util/clock.h>
 #include <util/list.h>
 
-#define CW__PARTS_MAX 16  /* transports, and platforms, in one engine */
-#define CW__RAILS_MAX 256 /* of one transport to one peer */
+#define CW__PARTS_MAX 16            /* transports, and platforms, in one engine */
+#define CW__RAILS_MAX 256           /* of one transport to one peer */
+#define CW__QUEUED_MIXED UINT32_MAX /* requests in queues go by different rails */
 #define CW__LOOPS_MAX 64
 #define CW__CLASSES 3
 #define CW__REVOKED_MAX 64             /* partial revocations of one region */
@@ -295,7 +296,7 @@ struct cw_segment {
 	char offers[160];
 	struct cw__lane lanes[CW__PARTS_MAX]; /* by transport */
 	struct cw__list queues[CW__CLASSES];  /* cw__request.node, ready to be cut; loop */
-	uint32_t queued;                      /* transports of what is in queues, and perhaps others; loop */
+	uint32_t queued;                      /* the rails of all that is in queues, 0 = none; loop */
 	struct cw__list copies;               /* cw__request.node: to be copied by the CPU, synchronously; loop */
 	struct cw__list active;               /* cw__request.active_node: everything of this peer; loop */
 	pthread_mutex_t lock;                 /* remotes */

@@ -152,6 +152,22 @@ static int find_path(struct cw__request *request)
 	return status;
 }
 
+/* Which rails a request goes by, as one number. */
+static uint32_t rails_of(const struct cw__request *request)
+{
+	_Static_assert(CW__PARTS_MAX < 256 && CW__RAILS_MAX < 4096, "it fits, and is neither 0 nor CW__QUEUED_MIXED");
+	return (request->part + 1u) << 24 | request->reach.rail_first << 12 | request->reach.rail_count;
+}
+
+/* Requests in the queues that all go by the same rails wait together. */
+static void note_rails(const struct cw__request *request)
+{
+	struct cw_segment *segment = request->segment;
+	uint32_t rails = rails_of(request);
+
+	segment->queued = !segment->queued || segment->queued == rails ? rails : CW__QUEUED_MIXED;
+}
+
 void cw__request_enqueue(struct cw__request *request)
 {
 	struct cw_segment *segment = request->segment;
@@ -172,7 +188,7 @@ void cw__request_enqueue(struct cw__request *request)
 		cw__segment_make_busy(segment);
 	} else {
 		cw__list_push_back(&segment->queues[request->batch->priority], &request->node);
-		segment->queued |= 1u << request->part;
+		note_rails(request);
 	}
 }
 
@@ -503,10 +519,7 @@ static int serve(struct cw__request *request, uint64_t now, unsigned reserve)
 /* When no rail has room for this request: has none for any other in the queues either? */
 static int all_full(const struct cw__request *request)
 {
-	const struct cw_segment *segment = request->segment;
-
-	return segment->queued == 1u << request->part && !request->reach.rail_first &&
-	       request->reach.rail_count == segment->lanes[request->part].rail_count;
+	return request->segment->queued == rails_of(request);
 }
 
 /* A slice that post() gave back needs its request in a queue again. */

@@ -100,13 +100,11 @@ static int look(struct cw__directory *directory, uint64_t until)
 {
 	const struct cw_host_ops *host = directory->host->ops;
 	struct cw__rpc_meta listener;
-	int status;
+	int status = directory->ops->keep ? directory->ops->keep(directory->store, cw__directory_left(until)) : CW_OK;
 
-	if (directory->ops->keep)
-		status = directory->ops->keep(directory->store, cw__directory_left(until));
-	else
+	if (!status) /* keep() does not tell whose entries they are */
 		status = cw__directory_get_listener(directory, host->engine_name(directory->host), until, &listener);
-	if (!status && !directory->ops->keep && is_contested(directory, &listener))
+	if (!status && is_contested(directory, &listener))
 		return CW_ERR_NOT_FOUND;
 	if (status != CW_ERR_NOT_FOUND && status != CW_ERR_PROTOCOL)
 		return status;

@@ -5,6 +5,7 @@
 #include "world.h"
 
 #define PIECE 4096u
+#define SUBMISSIONS 80000u
 
 static void several_submissions(void **state)
 {
@@ -222,6 +223,23 @@ static void memory_in_use(void **state)
 	assert_int_equal(world_free(world->near.engine, batch), 0);
 }
 
+/* Each submission is a batch of the engine; those that wait must not cost time whenever another one ends. */
+static void many_submissions(void **state)
+{
+	struct world *world = *state;
+	struct transfer_request request = world_write(world, 0, 64);
+	batch_id_t batch = allocateBatchID(world->near.engine, SUBMISSIONS);
+	double end = world_seconds() + WORLD_SECONDS;
+
+	for (size_t i = 0; i < SUBMISSIONS; i++)
+		assert_int_equal(submitTransfer(world->near.engine, batch, &request, 1), 0);
+	for (size_t i = 0; i < SUBMISSIONS; i++) {
+		assert_int_equal(world_wait(world->near.engine, batch, i).status, STATUS_COMPLETED);
+		assert_true(world_seconds() < end);
+	}
+	assert_int_equal(freeBatchID(world->near.engine, batch), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -232,6 +250,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(message_follows_all, world_open, world_close),
 		cmocka_unit_test_setup_teardown(to_itself, world_open, world_close),
 		cmocka_unit_test_setup_teardown(text_with_nul, world_open, world_close),
+		cmocka_unit_test_setup_teardown(many_submissions, world_open, world_close),
 		cmocka_unit_test_setup_teardown(memory_in_use, slow_open, world_close),
 		cmocka_unit_test_setup_teardown(busy_while_it_runs, slow_open, world_close),
 	};

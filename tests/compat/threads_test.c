@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sixteen threads on one engine, each with its own memory, batches and openings of the same peer. */
+/* Threads on one engine: sixteen with memory, batches and openings of the same peer each, and some that get in each
+ * other's way. */
 #include <pthread.h>
 #include <stdio.h>
 
@@ -8,6 +9,9 @@
 #define THREADS 16
 #define ROUNDS 20
 #define SIZE 65536u
+#define MESSAGES 500
+#define LOOKS 20000
+#define GUESSES 2000
 
 struct worker {
 	struct world *world;
@@ -109,10 +113,89 @@ static void sixteen(void **state)
 	count_messages(*state);
 }
 
+static void *look_at_load(void *argument)
+{
+	const struct world *world = argument;
+	const char *wrong = NULL;
+	nic_load_stat_t load;
+	size_t count;
+
+	for (int i = 0; i < LOOKS && !wrong; i++) {
+		count = 1;
+		if (getNicLoadStats(world->near.engine, &load, &count) != 0 || count != 1)
+			wrong = "the load";
+	}
+	return (void *)(uintptr_t)wrong;
+}
+
+/* Both need the engine's tables and each batch. */
+static void load_while_messages_are_sent(void **state)
+{
+	struct world *world = *state;
+	pthread_t threads[2];
+	void *wrong;
+	int count;
+
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, look_at_load, world), 0);
+	for (int i = 0; i < MESSAGES; i++) {
+		struct transfer_request request = world_write(world, 0, 64);
+		batch_id_t batch = allocateBatchID(world->near.engine, 1);
+		notify_msg_t message = { (char *)"n", (char *)"text" };
+
+		assert_int_equal(submitTransferWithNotify(world->near.engine, batch, &request, 1, message), 0);
+		assert_int_equal(world_wait(world->near.engine, batch, 0).status, STATUS_COMPLETED);
+		assert_int_equal(freeBatchID(world->near.engine, batch), 0);
+	}
+	for (int i = 0; i < 2; i++) {
+		pthread_join(threads[i], &wrong);
+		if (wrong)
+			fail_msg("%s", (const char *)wrong);
+	}
+	for (int left = MESSAGES; left > 0; left -= count)
+		freeNotifsMsgBuf(world_note(world->far.engine, &count), count);
+}
+
+/* Numbers of things that are just being made: all are refused or mean a whole thing. */
+static void *guess_numbers(void *argument)
+{
+	const struct world *world = argument;
+	struct transfer_status status;
+
+	for (uint64_t generation = 1; generation <= GUESSES; generation++)
+		for (uint64_t place = 1; place < 8; place++) {
+			batch_id_t batch = generation << 20 | place;
+
+			getTransferStatus(world->near.engine, batch, 0, &status);
+			freeBatchID(world->near.engine, batch);
+			closeSegment(world->near.engine, (segment_id_t)((generation & 0x7fff) << 16 | place));
+		}
+	return NULL;
+}
+
+static void numbers_that_are_guessed(void **state)
+{
+	struct world *world = *state;
+	pthread_t thread;
+
+	assert_int_equal(pthread_create(&thread, NULL, guess_numbers, world), 0);
+	for (int i = 0; i < GUESSES; i++) {
+		batch_id_t batch = allocateBatchID(world->near.engine, 1);
+		segment_id_t segment = openSegment(world->near.engine, world->far.name);
+
+		assert_true(batch != INVALID_BATCH && segment > 0);
+		freeBatchID(world->near.engine, batch);
+		closeSegment(world->near.engine, segment);
+	}
+	pthread_join(thread, NULL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(sixteen, world_open, world_close),
+		cmocka_unit_test_setup_teardown(load_while_messages_are_sent, world_open, world_close),
+		cmocka_unit_test_setup_teardown(numbers_that_are_guessed, world_open, world_close),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

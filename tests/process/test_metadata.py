@@ -236,8 +236,7 @@ def test_two_engines_of_one_name(named, file_store):
     first = named("alpha")
     own = file_store.get("mooncake/rpc_meta/alpha")
     second = named("alpha")
-    if file_store.url.startswith("files"):  # keep() does not tell whose entries they are
-        eventually(lambda: any("another engine" in line for line in first.lines() + second.lines()))
+    eventually(lambda: any("another engine" in line for line in first.lines() + second.lines()))
     # Whoever leaves does not take the other's entries away for good.
     second.quit()
     eventually(lambda: file_store.get("mooncake/rpc_meta/alpha") == own)

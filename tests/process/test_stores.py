@@ -477,6 +477,7 @@ def test_a_value_that_is_too_long_for_etcd(start_etcd, open_store):  # noqa: F81
         ("hangup", "IO", "without an answer"),
         ("error", "IO", "answered GET with 500 (out of order)"),
         ("unauthorized", "PERMISSION", "set metadata/user and metadata/password"),
+        ("redirect", "PROTOCOL", "answered GET with 302"),
     ],
 )
 def test_a_web_server_that_misbehaves(start_http, open_store, mode, name, part):  # noqa: F811

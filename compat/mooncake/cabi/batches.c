@@ -13,7 +13,8 @@
 #define NOTHING UINT32_MAX /* a transfer without bytes: complete from the start */
 #define GIB (1ull << 30)
 #define EASE_NS 50000u
-#define NOBODY SIZE_MAX /* asked for a task yet */
+#define TAKE_BACK_NS (2 * FACE_SECOND) /* for all of a submission that failed halfway */
+#define NOBODY SIZE_MAX                /* asked for a task yet */
 #define ALL (SIZE_MAX - 1)
 
 struct group {
@@ -62,20 +63,21 @@ int face_batch_open(struct face *face, size_t capacity, uint64_t *number_out)
 	batch->capacity = capacity;
 	batch->asked = NOBODY;
 	pthread_mutex_init(&batch->lock, NULL);
-	batch->number = slots_add(&batches, batch);
-	if (!batch->number) {
-		pthread_mutex_destroy(&batch->lock);
-		free(batch);
-		return CW_ERR_LIMIT;
-	}
+	/* Locked, so that whoever guesses the number finds it in the list. */
 	pthread_mutex_lock(&face->lock);
-	batch->next = face->batches;
-	if (batch->next)
-		batch->next->previous = batch;
-	face->batches = batch;
+	if (slots_add(&batches, batch, &batch->number)) {
+		*number_out = batch->number;
+		batch->next = face->batches;
+		if (batch->next)
+			batch->next->previous = batch;
+		face->batches = batch;
+		pthread_mutex_unlock(&face->lock);
+		return CW_OK;
+	}
 	pthread_mutex_unlock(&face->lock);
-	*number_out = batch->number;
-	return CW_OK;
+	pthread_mutex_destroy(&batch->lock);
+	free(batch);
+	return CW_ERR_LIMIT;
 }
 
 struct face_batch *face_batch_get(struct face *face, uint64_t number)
@@ -327,6 +329,8 @@ struct plan {
 	size_t count, held;
 	struct cw_request *requests; /* without those that have no bytes */
 	struct face_segment **segments;
+	struct cw_notify *notify; /* the message, once for each of its addressees */
+	uint32_t notify_count;
 	uint64_t bytes;
 	size_t request_count;
 };
@@ -337,6 +341,7 @@ static void plan_free(struct plan *plan)
 		face_segment_put(plan->segments[i]);
 	free(plan->requests);
 	free(plan->segments);
+	free(plan->notify);
 }
 
 /* Most submissions have one target: it is looked up once. */
@@ -374,7 +379,32 @@ static int plan_transfer(struct plan *plan, const struct face_transfer *transfer
 	return CW_OK;
 }
 
-static int plan_make(struct plan *plan, int separate)
+/* Whom a message goes to: the target of the first transfer, or each target once. */
+static int plan_message(struct plan *plan, const struct face_message *message)
+{
+	plan->notify = calloc(plan->held + 1, sizeof(*plan->notify));
+	if (!plan->notify)
+		return CW_ERR_NO_MEMORY;
+	for (size_t i = 0; i < plan->held; i++) {
+		struct cw_segment *segment = face_segment_link(plan->segments[i], 0);
+		uint32_t known = 0;
+
+		while (known < plan->notify_count && plan->notify[known].segment != segment)
+			known++;
+		if (known < plan->notify_count)
+			continue;
+		plan->notify[plan->notify_count++] = (struct cw_notify){ .segment = segment,
+									 .name = message->name,
+									 .data = message->text,
+									 .length = strlen(message->text) };
+		if (!message->all_targets)
+			break;
+	}
+	return CW_OK;
+}
+
+/* Before the batch is locked: looking segments up takes the engine's lock, which comes first. */
+static int plan_make(struct plan *plan, int separate, const struct face_message *message)
 {
 	int status = CW_OK;
 
@@ -392,7 +422,7 @@ static int plan_make(struct plan *plan, int separate)
 		status = cw_region_find(plan->batch->face->engine, (void *)(uintptr_t)local->base, local->page_size,
 					&region);
 	}
-	return status;
+	return status == CW_OK && message ? plan_message(plan, message) : status;
 }
 
 static int grow(void *array, size_t count, size_t size)
@@ -468,56 +498,37 @@ static int submit_groups(struct plan *plan, int separate)
 /* After a failure: what was submitted so far ends, and does not become part of the batch. */
 static void take_back(struct face_batch *batch, size_t groups)
 {
+	uint64_t until = face_now() + TAKE_BACK_NS;
+
+	for (size_t i = groups; i < batch->group_count; i++)
+		if (batch->groups[i].batch)
+			cw_batch_cancel(batch->groups[i].batch);
 	while (batch->group_count > groups) {
 		struct cw_batch *begun = batch->groups[--batch->group_count].batch;
+		uint64_t now = face_now();
 
 		if (begun) {
-			cw_batch_cancel(begun);
-			cw_batch_wait(begun, 2 * FACE_SECOND);
+			cw_batch_wait(begun, now < until ? until - now : 0);
 			cw_batch_release(begun);
 		}
 	}
 }
 
-/* Whom a message goes to: the target of the first transfer, or each target once. */
-static uint32_t addressees(struct plan *plan, const struct face_message *message, struct cw_notify *notify)
-{
-	uint32_t count = 0;
-
-	for (size_t i = 0; i < plan->held; i++) {
-		struct cw_segment *segment = face_segment_link(plan->segments[i], 0);
-		uint32_t known = 0;
-
-		while (known < count && notify[known].segment != segment)
-			known++;
-		if (known < count)
-			continue;
-		notify[count++] = (struct cw_notify){ .segment = segment,
-						      .name = message->name,
-						      .data = message->text,
-						      .length = strlen(message->text) };
-		if (!message->all_targets)
-			break;
-	}
-	return count;
-}
-
 /* Follows all that the batch has, and is the last of this submission. */
-static int submit_message(struct plan *plan, const struct face_message *message, size_t first_group)
+static int submit_message(struct plan *plan, size_t first_group)
 {
 	struct face_batch *batch = plan->batch;
 	struct cw_batch_options options = CW_BATCH_OPTIONS_INIT;
 	struct cw_batch **after = calloc(batch->group_count + 1, sizeof(struct cw_batch *)), *made;
-	struct cw_notify *notify = calloc(plan->held + 1, sizeof(*notify));
-	int status = after && notify ? CW_OK : CW_ERR_NO_MEMORY;
+	int status = after ? CW_OK : CW_ERR_NO_MEMORY;
 
 	for (size_t i = 0; i < batch->group_count && status == CW_OK; i++)
 		if (batch->groups[i].batch)
 			after[options.after_count++] = batch->groups[i].batch;
 	if (status == CW_OK) {
 		options.after = after;
-		options.notify = notify;
-		options.notify_count = addressees(plan, message, notify);
+		options.notify = plan->notify;
+		options.notify_count = plan->notify_count;
 		options.deadline_ns = face_now() + 60 * FACE_SECOND + batch->face->transfer_timeout_ns +
 				      (batch->bytes + plan->bytes) / GIB * FACE_SECOND;
 		status = cw_batch_submit(batch->face->engine, NULL, 0, &options, &made);
@@ -528,12 +539,11 @@ static int submit_message(struct plan *plan, const struct face_message *message,
 			batch->groups[i].message = made;
 	}
 	free(after);
-	free(notify);
 	return status;
 }
 
 /* With the lock. */
-static int submit(struct plan *plan, int separate, const struct face_message *message)
+static int submit(struct plan *plan, int separate)
 {
 	struct face_batch *batch = plan->batch;
 	size_t groups = batch->group_count;
@@ -541,8 +551,8 @@ static int submit(struct plan *plan, int separate, const struct face_message *me
 
 	if (status == CW_OK)
 		status = submit_groups(plan, separate);
-	if (status == CW_OK && message && plan->count)
-		status = submit_message(plan, message, groups);
+	if (status == CW_OK && plan->notify && plan->count)
+		status = submit_message(plan, groups);
 	if (status != CW_OK) {
 		take_back(batch, groups);
 		return status;
@@ -556,12 +566,12 @@ int face_batch_submit(struct face_batch *batch, const struct face_transfer *tran
 		      const struct face_message *message)
 {
 	struct plan plan = { .batch = batch, .transfers = transfers, .count = count };
-	int status = plan_make(&plan, separate);
+	int status = plan_make(&plan, separate, message);
 
 	if (status == CW_OK) {
 		pthread_mutex_lock(&batch->lock);
 		/* Again: another thread may submit to the same batch. */
-		status = count <= batch->capacity - batch->count ? submit(&plan, separate, message) : CW_ERR_LIMIT;
+		status = count <= batch->capacity - batch->count ? submit(&plan, separate) : CW_ERR_LIMIT;
 		pthread_mutex_unlock(&batch->lock);
 	}
 	plan_free(&plan);

@@ -115,11 +115,8 @@ int face_open(enum face_kind kind, const struct setup *setup, const char *name, 
 
 	if (status == CW_OK && setup->protocol[0])
 		face_protocol(face, setup->protocol, 1);
-	if (status == CW_OK) {
-		face->number = slots_add(&engines, face);
-		if (!face->number)
-			status = CW_ERR_NO_MEMORY;
-	}
+	if (status == CW_OK && !slots_add(&engines, face, &face->number))
+		status = CW_ERR_NO_MEMORY;
 	if (status == CW_OK) {
 		*face_out = face;
 		return CW_OK;
@@ -162,7 +159,7 @@ void face_close(enum face_kind kind, void *handle, uint64_t timeout)
 	if (!face)
 		return;
 	number = face->number;
-	if (!slots_retire(&engines, number) || face->pid != getpid()) {
+	if (face->pid != getpid() || !slots_retire(&engines, number)) { /* a child leaves the parent's as it is */
 		slots_put(&engines, number);
 		return;
 	}

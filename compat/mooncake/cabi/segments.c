@@ -218,15 +218,14 @@ static struct face_segment *segment_new(struct face *face, const char *name, str
 	segment->looked_at = face_now();
 	segment->links = calloc(1, sizeof(*segment->links));
 	snprintf(segment->name, sizeof(segment->name), "%s", name);
-	if (segment->links)
-		segment->number = slots_add(&segments, segment);
-	if (!segment->number) {
-		free(segment->links);
-		free(segment);
-		return NULL;
+	if (segment->links) {
+		segment->links->segment = opened;
+		if (slots_add(&segments, segment, &segment->number))
+			return segment;
 	}
-	segment->links->segment = opened;
-	return segment;
+	free(segment->links);
+	free(segment);
+	return NULL;
 }
 
 /* One more opening of a name that is open: with a use; NULL = it is not. */
@@ -246,34 +245,31 @@ static struct face_segment *open_known(struct face *face, const char *name)
 
 static int open_new(struct face *face, const char *name, uint64_t *number_out)
 {
-	struct face_segment *segment, *known;
+	struct face_segment *segment;
 	struct cw_segment *opened;
-	int status = cw_segment_open(face->engine, name, NULL, &opened);
+	int status = cw_segment_open(face->engine, name, NULL, &opened), used;
 
 	if (status != CW_OK)
 		return status;
-	segment = segment_new(face, name, opened);
-	if (!segment) {
-		cw_segment_close(opened);
-		return CW_ERR_NO_MEMORY;
-	}
-	pthread_mutex_lock(&face->lock);
-	known = find_name(face, name); /* two threads may open the same name at once */
-	if (known) {
-		known->opens++;
-		*number_out = known->number;
+	pthread_mutex_lock(&face->lock); /* who guesses its number finds the segment in the list */
+	segment = find_name(face, name); /* two threads may open the same name at once */
+	if (segment) {
+		segment->opens++;
+		used = 0;
 	} else {
+		segment = segment_new(face, name, opened);
+		used = segment != NULL;
+	}
+	if (used) {
 		segment->next = face->segments;
 		face->segments = segment;
+	}
+	if (segment)
 		*number_out = segment->number;
-	}
 	pthread_mutex_unlock(&face->lock);
-	if (known) {
-		slots_get(&segments, segment->number);
-		slots_retire(&segments, segment->number);
-		face_segment_put(segment);
-	}
-	return CW_OK;
+	if (!used)
+		cw_segment_close(opened);
+	return segment ? CW_OK : CW_ERR_NO_MEMORY;
 }
 
 int face_segment_open(struct face *face, const char *name, int fresh, uint64_t *number_out)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import operator
 import threading
 from typing import Any, Dict, List, Optional
 
@@ -24,6 +25,7 @@ class Registrations:
         """Registers a range. A location that does not fit is ignored: to Mooncake it is a hint."""
         if not isinstance(location, str):
             raise TypeError(f"location is a str, not {type(location).__name__}")
+        address, length = operator.index(address), operator.index(length)
         known = None if location in ("", "*") or location.startswith("segments:") else location
         try:
             region = self._engine.register(address, length, location=known)
@@ -37,6 +39,7 @@ class Registrations:
 
     def remove(self, address: int) -> None:
         """Takes back one registration. One that fails can be taken back later."""
+        address = operator.index(address)
         with self._lock:
             regions = self._regions.get(address)
             if not regions:
@@ -66,7 +69,7 @@ class Registrations:
     def remove_all(self, addresses: Any) -> None:
         """Each, whether others fail or not; raises the first failure."""
         first: Optional[causeway.Error] = None
-        for address in addresses:
+        for address in [operator.index(each) for each in addresses]:
             try:
                 self.remove(address)
             except causeway.Error as error:

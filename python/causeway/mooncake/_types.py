@@ -37,8 +37,8 @@ class InnerTransferEngine:
     """What get_engine() returns: it keeps the engine alive, and offers nothing. Mooncake's own C++ Store does not
     accept it, because there is no C++ object behind it."""
 
-    def __init__(self, engine: causeway.Engine) -> None:
-        self._engine = engine
+    def __init__(self, kept: object) -> None:
+        self._kept = kept
 
 
 def _text(value: Union[str, bytes], what: str) -> bytes:

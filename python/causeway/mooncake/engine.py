@@ -12,11 +12,10 @@ failure, then at most every ten seconds. All calls may be made from any thread, 
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 import threading
-from typing import Any, Dict, List, Optional, Sequence, Union
+from typing import Any, Dict, List, NoReturn, Optional, Sequence, Tuple, Union
 
 import causeway
 from causeway import _causeway
@@ -82,17 +81,15 @@ class TransferEngine:
     def __init__(self) -> None:
         self._lock = threading.Lock()  # of initialize()
         self._opened: Optional[Opened] = None
-        self._batches: Dict[int, causeway.Batch] = {}
+        self._batches: Dict[int, Tuple[causeway.Batch, str]] = {}  # and the peer
         self._ids = itertools.count(1)
 
-    def __del__(self) -> None:
-        opened = self.__dict__.get("_opened")
-        if opened is not None:
-            with contextlib.suppress(causeway.Error, BufferError):  # the end of a process asks nobody
-                opened.engine.close()
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a TransferEngine can neither be copied nor sent to another process")
 
     # ---------------------------------------------------------------------------------------- the engine
 
+    @answers(code)
     def initialize(
         self,
         local_hostname: Optional[str] = None,
@@ -109,7 +106,8 @@ class TransferEngine:
         protocol: one that is not built is named once in a warning, with what is used instead. The transport is chosen
         for each pair of memories; MC_FORCE_TCP=1 leaves TCP only. device_name: RDMA devices, of no use yet.
         """
-        return self.initialize_ext(local_hostname, metadata_server, protocol, device_name, "", hostname=hostname)
+        self._open(hostname if local_hostname is None else local_hostname, metadata_server, protocol, device_name, "")
+        return 0
 
     @answers(code)
     def initialize_ext(
@@ -124,6 +122,17 @@ class TransferEngine:
     ) -> int:
         """As initialize(); metadata_type ("etcd", "http", "redis", "p2p"): the kind of a server without "kind://"."""
         name = hostname if local_hostname is None else local_hostname
+        self._open(name, metadata_server, protocol, device_name, metadata_type)
+        return 0
+
+    def _open(
+        self,
+        name: Optional[str],
+        metadata_server: str,
+        protocol: Optional[str],
+        device_name: Optional[str],
+        metadata_type: str,
+    ) -> None:
         for value in (metadata_server, protocol or "", device_name or "", metadata_type or ""):
             if not isinstance(value, str):
                 raise TypeError(f"initialize() takes texts, not {type(value).__name__}")
@@ -140,7 +149,6 @@ class TransferEngine:
             if self._opened is not None:
                 raise ValueError("the engine is initialized already")
             self._opened = Opened(name, metadata_server)
-        return 0
 
     @staticmethod
     def _choose(protocol: str) -> None:
@@ -158,15 +166,16 @@ class TransferEngine:
     def _ready(self) -> Opened:
         if self._opened is None:
             raise NotInitialized("initialize() did not succeed yet")
+        self._opened.check()
         return self._opened
 
     def get_rpc_port(self) -> int:
-        """The port that peers name this engine by, in "host:port"; 0 before initialize()."""
-        return int(self._opened.engine.name.rpartition(":")[2]) if self._opened else 0
+        """The port that this engine listens on; without a store it is part of its name. 0 before initialize()."""
+        return self._opened.port if self._opened else 0
 
     def get_engine(self) -> Optional[InnerTransferEngine]:
-        """An object that keeps the engine alive; always the same one. None before initialize()."""
-        return self._opened.inner if self._opened else None
+        """An object that keeps the engine alive, the same one for all who have it. None before initialize()."""
+        return self._opened.inner() if self._opened else None
 
     def get_engine_ptr(self) -> int:
         """0: there is no C++ engine for Mooncake's EP and PG backends to use."""
@@ -362,9 +371,11 @@ class TransferEngine:
         )
         return self._wait("batch_transfer_sync", target_hostname, batch, transport_hint)
 
-    def _keep(self, batch: causeway.Batch) -> int:
+    def _start(self, opcode: int, target: str, local: Any, remote: Any, length: Any, hint: str) -> int:
+        """The id of a batch that is waited for later."""
+        batch = self._ready().submit(opcode, target, local, remote, length, hint)
         number = next(self._ids)
-        self._batches[number] = batch
+        self._batches[number] = (batch, target)
         return number
 
     @answers(0)
@@ -378,9 +389,7 @@ class TransferEngine:
     ) -> int:
         """Starts a batch_transfer_sync_write(). An id above 0 for get_batch_transfer_status(), or 0."""
         self._is_empty(buffers, peer_buffer_addresses, lengths)
-        return self._keep(
-            self._ready().submit(Write, target_hostname, buffers, peer_buffer_addresses, lengths, transport_hint)
-        )
+        return self._start(Write, target_hostname, buffers, peer_buffer_addresses, lengths, transport_hint)
 
     @answers(0)
     def batch_transfer_async_read(
@@ -393,9 +402,7 @@ class TransferEngine:
     ) -> int:
         """Starts a batch_transfer_sync_read(). An id above 0, or 0."""
         self._is_empty(buffers, peer_buffer_addresses, lengths)
-        return self._keep(
-            self._ready().submit(Read, target_hostname, buffers, peer_buffer_addresses, lengths, transport_hint)
-        )
+        return self._start(Read, target_hostname, buffers, peer_buffer_addresses, lengths, transport_hint)
 
     @answers(0)
     def batch_transfer_async(
@@ -409,45 +416,40 @@ class TransferEngine:
     ) -> int:
         """Starts one of the two. An id above 0, or 0."""
         self._is_empty(buffers, peer_buffer_addresses, lengths)
-        return self._keep(
-            self._ready().submit(opcode, target_hostname, buffers, peer_buffer_addresses, lengths, transport_hint)
-        )
+        return self._start(opcode, target_hostname, buffers, peer_buffer_addresses, lengths, transport_hint)
 
     @answers(0)
     def transfer_submit_write(
         self, target_hostname: str, buffer: int, peer_buffer_address: int, length: int, transport_hint: str = ""
     ) -> int:
         """Starts a transfer_sync_write(). An id above 0 for transfer_check_status(), or 0."""
-        return self._keep(
-            self._ready().submit(Write, target_hostname, buffer, peer_buffer_address, length, transport_hint)
-        )
+        return self._start(Write, target_hostname, buffer, peer_buffer_address, length, transport_hint)
 
     @answers(-1)
     def get_batch_transfer_status(self, batch_ids: Sequence[int]) -> int:
         """Waits until all of these have ended, and forgets them. 0 when all completed, else -1, as for unknown ids."""
         answer = 0
         for number in batch_ids:
-            batch = self._batches.pop(number, None)
+            batch, target = self._batches.pop(number, (None, ""))
             if batch is None:
                 failed("unknown id", f"get_batch_transfer_status: there is no batch {number}")
                 answer = -1
-            elif self._wait("get_batch_transfer_status", f"batch {number}", batch):
+            elif self._wait("get_batch_transfer_status", target, batch):
                 answer = -1
         return answer
 
     @answers(-1)
     def transfer_check_status(self, batch_id: int) -> int:
         """Never waits. 0: it runs. It is forgotten with 1 (completed), -1 (failed, or unknown) and -2 (timed out)."""
-        batch = self._batches.get(batch_id)
+        batch, target = self._batches.get(batch_id, (None, ""))
         if batch is not None and not batch.done:
             return 0
-        batch = self._batches.pop(batch_id, None)
-        if batch is None:
+        if batch is None or self._batches.pop(batch_id, None) is None:
             raise ValueError(f"there is no batch {batch_id}")
         result = self._finish(batch)
         if result.state == causeway.BatchState.COMPLETED:
             return 1
-        failed(("transfer_check_status", result.status), f"transfer_check_status: {result.text}")
+        failed(("transfer_check_status", target), f"transfer_check_status of one to {target}: {result.text}")
         return -2 if result.state == causeway.BatchState.TIMED_OUT else -1
 
     # --------------------------------------------------------------------------------------- on a stream
