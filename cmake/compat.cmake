@@ -24,7 +24,7 @@ add_library(transfer_engine SHARED ${cabi_sources})
 target_include_directories(transfer_engine PRIVATE "${PROJECT_SOURCE_DIR}/compat"
 	PUBLIC $<BUILD_INTERFACE:${setup_folder}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 target_link_libraries(transfer_engine PRIVATE causeway_setup causeway json_c Threads::Threads)
-target_link_options(transfer_engine PRIVATE -Wl,--version-script=${cabi_map} -Wl,--exclude-libs,ALL -Wl,--as-needed
+target_link_options(transfer_engine PRIVATE -Wl,--version-script=${cabi_map} -Wl,--as-needed
 	-Wl,-z,now -Wl,-z,relro -Wl,-z,nodelete)
 set_target_properties(transfer_engine PROPERTIES C_VISIBILITY_PRESET hidden LINK_DEPENDS "${cabi_map}"
 	BUILD_WITH_INSTALL_RPATH ON INSTALL_RPATH "$ORIGIN")

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # The Python package: <build>/python/causeway is what a wheel holds, so tests run with PYTHONPATH=<build>/python. The extension uses
-# CPython's limited API, so that one build serves 3.11 (since which buffers are in it) and everything later. python/pyproject.toml installs the component "python".
+# CPython's limited API, so that one build serves 3.9 and everything later. python/pyproject.toml installs the component "python".
 
 set(python_required "")
 if(SKBUILD)
 	set(python_required REQUIRED)
 endif()
-# Scripts find their own Python; headers of any version from 3.11 serve.
-find_package(Python 3.11 ${python_required} COMPONENTS Interpreter Development.Module)
+# Scripts find their own Python; headers of any version from 3.9 serve.
+find_package(Python 3.9 ${python_required} COMPONENTS Interpreter Development.Module)
 if(NOT Python_Development.Module_FOUND)
 	message(STATUS "Python's headers (python3-dev) are missing: the Python package is not built")
 	return()
@@ -16,10 +16,19 @@ endif()
 set(package_out "${PROJECT_BINARY_DIR}/python/causeway")
 file(GLOB extension_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/python/src/*.c")
 add_library(python_extension MODULE ${extension_sources})
+# The stub is where the docstrings are written.
+set(docs_folder "${PROJECT_BINARY_DIR}/generated/python")
+set(docs_script "${PROJECT_SOURCE_DIR}/python/src/docstrings.py")
+set(docs_stub "${PROJECT_SOURCE_DIR}/python/causeway/_causeway.pyi")
+file(MAKE_DIRECTORY "${docs_folder}")
+add_custom_command(OUTPUT "${docs_folder}/docs.h" COMMAND Python::Interpreter "${docs_script}" "${docs_stub}" "${docs_folder}/docs.h"
+	DEPENDS "${docs_script}" "${docs_stub}" VERBATIM)
+target_sources(python_extension PRIVATE "${docs_folder}/docs.h")
+target_include_directories(python_extension PRIVATE "${docs_folder}")
 target_include_directories(python_extension SYSTEM PRIVATE ${Python_INCLUDE_DIRS})
 target_include_directories(python_extension PRIVATE "${PROJECT_SOURCE_DIR}/include" "${PROJECT_SOURCE_DIR}/python/src"
 	"${PROJECT_SOURCE_DIR}/compat" "${JSON_C_INCLUDE_DIR}")
-target_compile_definitions(python_extension PRIVATE Py_LIMITED_API=0x030B0000)
+target_compile_definitions(python_extension PRIVATE Py_LIMITED_API=0x03090000)
 # Slots of modules and types hold functions as void *, which strict C has no cast for.
 target_compile_options(python_extension PRIVATE -Wno-pedantic)
 # The engine is inside, hidden: a program that has libcauseway.so of another version loaded is not disturbed.
@@ -52,9 +61,10 @@ if(SKBUILD)
 		install(TARGETS tool_${program} RUNTIME DESTINATION causeway/bin COMPONENT python EXCLUDE_FROM_ALL)
 		add_dependencies(python_package tool_${program})
 	endforeach()
-	install(TARGETS causeway LIBRARY DESTINATION causeway/lib COMPONENT python NAMELINK_SKIP EXCLUDE_FROM_ALL)
-	add_dependencies(python_package causeway)
-	install(DIRECTORY "${PROJECT_SOURCE_DIR}/include/causeway" DESTINATION causeway/include COMPONENT python EXCLUDE_FROM_ALL)
+	install(TARGETS causeway transfer_engine LIBRARY DESTINATION causeway/lib COMPONENT python NAMELINK_SKIP EXCLUDE_FROM_ALL)
+	add_dependencies(python_package causeway transfer_engine)
+	install(DIRECTORY "${PROJECT_SOURCE_DIR}/include/" "${PROJECT_SOURCE_DIR}/compat/mooncake/include/"
+		DESTINATION causeway/include COMPONENT python EXCLUDE_FROM_ALL)
 	# Ours, and that of the JSON library inside.
 	install(FILES "${PROJECT_SOURCE_DIR}/LICENSE" DESTINATION "${SKBUILD_METADATA_DIR}/licenses" COMPONENT python EXCLUDE_FROM_ALL)
 	find_file(JSON_C_LICENCE NAMES copyright PATHS "${JSON_C_INCLUDE_DIR}/../share/doc/libjson-c-dev"

@@ -7,6 +7,7 @@ file(GLOB shared_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/tools/lib/*.c"
 if(shared_sources)
 	add_library(causeway_tools STATIC ${shared_sources})
 	target_include_directories(causeway_tools PUBLIC "${PROJECT_SOURCE_DIR}/tools" "${PROJECT_SOURCE_DIR}/tools/lib")
+	target_include_directories(causeway_tools PRIVATE "${PROJECT_SOURCE_DIR}/compat")
 	target_link_libraries(causeway_tools PUBLIC causeway json_c Threads::Threads m)
 endif()
 
@@ -34,8 +35,10 @@ target_sources(tool_causeway PRIVATE "${PROJECT_SOURCE_DIR}/emulators/core/world
 target_include_directories(tool_causeway PRIVATE "${PROJECT_SOURCE_DIR}/emulators")
 target_compile_definitions(tool_causeway PRIVATE "EMULATORS_INSTALLED=\"${emulators_installed}\"")
 
-# `causeway config --mooncake` says what Mooncake's variables and files mean.
-target_link_libraries(tool_causeway PRIVATE causeway_setup)
+# `causeway config --mooncake` says what Mooncake's variables and files mean; the others take its connection strings.
+foreach(program causeway transfer_engine_bench transfer_engine_validator tebench)
+	target_link_libraries(tool_${program} PRIVATE causeway_setup)
+endforeach()
 
 # `causeway metadata-server` loads libmicrohttpd when it is run; only its header is needed here.
 find_path(MICROHTTPD_INCLUDE_DIR NAMES microhttpd.h)

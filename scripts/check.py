@@ -25,6 +25,15 @@ SHARED_HEADERS = ("platforms/gpu/gpu.h", "platforms/gpu/abi/", "transports/peer_
 COLUMNS = 120
 FILE_LINES = 800
 FUNCTION_LINES = 99
+# What each library exports, and where that is written down: functions of headers, and a symbol map.
+COMPAT_HEADERS = "compat/mooncake/include"
+LIBRARIES = {
+    "libcauseway.so": (["include/causeway/causeway.h"], "src/causeway.map"),
+    "libtransfer_engine.so": (
+        [f"{COMPAT_HEADERS}/transfer_engine_c.h", f"{COMPAT_HEADERS}/tent/transfer_engine.h"],
+        "compat/mooncake/cabi/exports.map",
+    ),
+}
 # GB/s for 1 MiB writes, far below what any machine does: they catch a lost order of magnitude, not a few percent.
 BENCH_FLOORS = {"tcp": 0.2, "shm": 0.5}
 
@@ -88,9 +97,9 @@ def build(preset):
     return errors[:20] or output.splitlines()[-20:]
 
 
-def public_functions():
-    code = without_comments(text_of(ROOT / "include/causeway/causeway.h"))
-    found = re.findall(r"^(?!typedef)[a-z][\w \*]*?\b(cw_\w+)\(", code, flags=re.M)
+def public_functions(header="include/causeway/causeway.h"):
+    code = without_comments(text_of(ROOT / header))
+    found = re.findall(r"^(?!typedef)[a-z][\w \*]*?\b(\w+)\(", code, flags=re.M)
     return list(dict.fromkeys(found))
 
 
@@ -107,33 +116,33 @@ def check_format():
 
 def check_headers():
     """Each header compiles alone; the public ones as C11 and as C++17, without a warning."""
-    flags = ["-Iinclude", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only"]
+    flags = ["-Iinclude", f"-I{COMPAT_HEADERS}", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only"]
     found = []
-    for path in sources(".h", under="include"):
+    for path in sources(".h", under="include") + sources(".h", under=COMPAT_HEADERS):
         found += complaints(["gcc", "-x", "c", "-std=c11", *flags, str(path)])
         found += complaints(["g++", "-x", "c++", "-std=c++17", *flags, str(path)])
-    for path in sources(".h", under="src"):
-        found += complaints(["gcc", "-x", "c", "-std=c11", "-D_GNU_SOURCE", "-Isrc", *flags, "-Wno-unused", str(path)])
+    flags += ["-Isrc", "-Icompat", "-D_GNU_SOURCE", "-Wno-unused"]
+    for path in sources(".h", under="src") + sources(".h", under="compat/mooncake/cabi"):
+        found += complaints(["gcc", "-x", "c", "-std=c11", *flags, str(path)])
     return found
 
 
 def check_symbols():
-    """The header, the symbol map and the library agree."""
+    """The headers, the symbol map and the library agree, for each library."""
     found = build("release")
-    if found:
-        return found
-    declared = set(public_functions())
-    listed = set(re.findall(r"^\t(cw_\w+);", text_of(ROOT / "src/causeway.map"), flags=re.M))
-    _, output = run(["nm", "-D", "--defined-only", "build/release/lib/libcauseway.so"])
-    exported = {line.split()[2].split("@")[0] for line in output.splitlines() if line.split()[1] != "A"}
-    for names, what in (
-        (declared - listed, "is declared but not in src/causeway.map"),
-        (listed - declared, "is in src/causeway.map but not declared"),
-        (declared - exported, "is declared but not exported"),
-        (exported - declared, "is exported but not declared"),
-        ({name for name in exported if name.startswith("cw__") or not name.startswith("cw_")}, "must not be exported"),
-    ):
-        found += [f"{name} {what}" for name in sorted(names)]
+    for library, (headers, symbol_map) in LIBRARIES.items() if not found else ():
+        declared = {name for header in headers for name in public_functions(header)}
+        listed = set(re.findall(r"^\t(\w+);", text_of(ROOT / symbol_map), flags=re.M))
+        _, output = run(["nm", "-D", "--defined-only", f"build/release/lib/{library}"])
+        exported = {line.split()[2].split("@")[0] for line in output.splitlines() if line.split()[1] != "A"}
+        for names, what in (
+            (declared - listed, f"is declared but not in {symbol_map}"),
+            (listed - declared, f"is in {symbol_map} but not declared"),
+            (declared - exported, f"is declared but not exported by {library}"),
+            (exported - declared, f"is exported by {library} but not declared"),
+            ({name for name in exported if name.startswith("cw__")}, f"must not be exported by {library}"),
+        ):
+            found += [f"{name} {what}" for name in sorted(names)]
     return found
 
 

@@ -36,3 +36,21 @@ gcc "$work/program/main.c" "${flags[@]}" -Wl,-rpath,"$(pkg-config --variable=lib
 cmake -S "$work/program" -B "$work/by-cmake" -DCMAKE_PREFIX_PATH="$prefix"
 cmake --build "$work/by-cmake"
 "$work/by-cmake/program"
+
+cat >"$work/program/mooncake.c" <<'C'
+#include <tent/transfer_engine.h>
+#include <transfer_engine_c.h>
+
+int main(void)
+{
+	transfer_engine_t engine = createTransferEngine("P2PHANDSHAKE", "127.0.0.1", "", 0, 1);
+	int bad = !engine || tent_available(engine);
+
+	destroyTransferEngine(engine);
+	return bad;
+}
+C
+read -ra flags < <(pkg-config --cflags --libs transfer_engine)
+libdir=$(pkg-config --variable=libdir transfer_engine)
+gcc "$work/program/mooncake.c" "${flags[@]}" -Wl,-rpath,"$libdir" -Wl,-rpath-link,"$libdir" -o "$work/mooncake"
+"$work/mooncake"

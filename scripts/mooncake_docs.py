@@ -73,7 +73,7 @@ CODES_END = """
 | failed | `CW_BATCH_FAILED` | `STATUS_FAILED` 6 | `STATUS_FAILED` 6 | the exception of the status | negative; -1 |
 | canceled | `CW_BATCH_CANCELED` | `STATUS_FAILED` 6 | `STATUS_CANCELED` 3 | `causeway.Canceled` | negative; -1 |
 | deadline passed | `CW_BATCH_TIMED_OUT` | `STATUS_FAILED` 6 | `STATUS_TIMEOUT` 5 | `causeway.TimedOut` | negative; -1 |
-| not yet | – | `STATUS_WAITING` 0 | `STATUS_WAITING` 0 | – | 0 of `transfer_check_status` |
+| not yet | – | `STATUS_WAITING` 0 | `STATUS_PENDING` 1 | – | 0 of `transfer_check_status` |
 
 The classic interface says FAILED for every unsuccessful end, because programs written for it take CANCELED,
 TIMEOUT and INVALID for success.
@@ -218,7 +218,8 @@ def settings_page():
 def exceptions():
     """The package's class of each status, by number."""
     text = (ROOT / "python/causeway/_errors.py").read_text(encoding="utf-8")
-    return dict(re.findall(r"^    (-\d+): (\w+),$", text, flags=re.M))
+    found = re.findall(r"^class (\w+)\(Error\b[^\n]*\n(?:(?!class ).*\n)*?    number = (-\d+)$", text, flags=re.M)
+    return {number: name for name, number in found}
 
 
 def codes_page():

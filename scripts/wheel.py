@@ -122,6 +122,7 @@ def build_hook(python, folder, backend, settings, out):
     out.mkdir(parents=True)
     # No variable of the user's may change what is compiled.
     ours = {name: value for name, value in os.environ.items() if name not in ("CFLAGS", "LDFLAGS", "CPPFLAGS", "CC")}
+    ours.update(ZIG_GLOBAL_CACHE_DIR=str(cache_folder() / "zig"), ZIG_LOCAL_CACHE_DIR=str(BUILD / "zig"))
     execute([python, "-c", program, out, json.dumps(settings)], f"the wheel of {folder.name}", cwd=folder, env=ours)
     return next(out.glob("*.whl"))
 
@@ -176,7 +177,14 @@ def examine(wheel):
 
 
 def make():
+    """Under a lock: tests, checks and people may all want the wheels."""
     BUILD.mkdir(parents=True, exist_ok=True)
+    with open(BUILD / "lock", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        make_locked()
+
+
+def make_locked():
     python = tools_python()
     wheels = [
         build_causeway(python),

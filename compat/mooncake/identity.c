@@ -185,10 +185,11 @@ static int store_url(struct setup *setup, const char *text, char *url, size_t si
 	return 0;
 }
 
-/* The engine's address is one of this machine; its name goes to the store as it was given. */
+/* The engine's address is one of this machine; its name goes to the store as it was given. Programs of Mooncake expect
+ * that they cannot start without their store. */
 static int store_identity(struct setup *setup, const char *name, struct identity *identity)
 {
-	if (setup_set(setup, "metadata/name", name))
+	if (setup_set(setup, "metadata/name", name) || setup_set(setup, "metadata/required", "on"))
 		return -1;
 	if (setup->bind_address[0])
 		return take_name(setup, setup->bind_address, identity);

@@ -117,8 +117,8 @@ struct cw_setting {
 
 struct cw_engine_options {
 	size_t size;
-	const char *name; /* "host", "host:port" or "[v6]:port": what peers are told; NULL = 127.0.0.1, any port */
-	const char *config_file;           /* JSON; NULL = none */
+	const char *name;        /* "host", "host:port" or "[v6]:port": where it listens; NULL = 127.0.0.1, any port */
+	const char *config_file; /* JSON; NULL = none */
 	const struct cw_setting *settings; /* override file and environment */
 	size_t setting_count;
 	cw_log_fn log; /* NULL = stderr; what is logged at all, the setting log/level says (default: warnings and
@@ -133,19 +133,23 @@ struct cw_engine_options {
 
 /* Opens an engine. Reads its configuration, binds its port, starts its transports and progress threads. A transport
  * that cannot work here is left out; cw_engine_transports() says why. options may be NULL. The engine is the caller's
- * until cw_engine_close(). Errors: CONFIG (unknown key, value out of range, plug-in that cannot be loaded), ADDRESS
- * (the name cannot be parsed or resolved), IO (the port is taken), LIMIT (open files), UNSUPPORTED (Linux before 4.14),
- * NO_MEMORY. Threads: any; engines are independent of each other. */
+ * until cw_engine_close(). With a metadata store (the setting metadata/url) it publishes itself there, and waits for
+ * that up to metadata/timeout: a store that cannot be reached is a warning, and the engine is published later, unless
+ * metadata/required is on. Errors: CONFIG (unknown key, value out of range, plug-in that cannot be loaded), ADDRESS
+ * (the name cannot be parsed or resolved, or cannot be published), PERMISSION (the store refuses us), IO (the port is
+ * taken), LIMIT (open files), UNSUPPORTED (Linux before 4.14), NO_MEMORY. Threads: any; engines are independent of each
+ * other. */
 int cw_engine_open(const struct cw_engine_options *options, struct cw_engine **engine_out);
 
-/* Closes an engine. Ends every batch (CANCELED), says goodbye to peers and frees the engine with all regions, segments
+/* Closes an engine. Withdraws what it published in a metadata store, for which it waits up to the setting
+ * metadata/timeout, ends every batch (CANCELED), says goodbye to peers and frees the engine with all regions, segments
  * and queues it still has, and the memory of cw_memory_allocate(). Handles of this engine are invalid afterwards,
  * except batches, which must still be released, and counters, which must have been closed before. NULL is allowed.
  * Threads: no other call may use the engine at the same time; not from a callback. */
 void cw_engine_close(struct cw_engine *engine);
 
-/* Tells the name by which peers open this engine. Returns "host:port", borrowed and valid while the engine is open; ""
- * for NULL. Threads: any. */
+/* Tells the name by which peers open this engine. Returns the setting metadata/name where a metadata store knows names,
+ * else "host:port", borrowed and valid while the engine is open; "" for NULL. Threads: any. */
 const char *cw_engine_name(const struct cw_engine *engine);
 
 /* Drives an engine once. Needed by engines with progress/threads = 0 only: handles what is ready and returns without
@@ -217,8 +221,10 @@ struct cw_region_options {
 /* Registers memory. Requests can use, and peers with a right can reach, [address, address + length). The identical
  * range with the same rights may be registered again and then needs as many unregister calls; the same handle is
  * returned. The memory must stay mapped until cw_region_unregister() or, for all of it, cw_region_revoke() returned
- * CW_OK. Errors: OVERLAP (any other overlap, or other rights), LOCATION (it is not where options say), INVALID (length
- * 0, wrap, NULL, not mapped), UNSUPPORTED (the CPU cannot read it, and no platform knows it), NO_MEMORY. Threads: any.
+ * CW_OK. With a metadata store, it and cw_region_unregister() wait until the new list of regions is published there, up
+ * to the setting metadata/timeout, and not at all while the store is out of reach; then it is published later. Errors:
+ * OVERLAP (any other overlap, or other rights), LOCATION (it is not where options say), INVALID (length 0, wrap, NULL,
+ * not mapped), UNSUPPORTED (the CPU cannot read it, and no platform knows it), NO_MEMORY. Threads: any.
  */
 int cw_region_register(struct cw_engine *engine, void *address, size_t length, const struct cw_region_options *options,
 		       struct cw_region **region_out);
@@ -325,11 +331,13 @@ struct cw_segment_options {
 		.size = sizeof(struct cw_segment_options)                                                              \
 	}
 
-/* Opens what a peer offers. name is "host:port" or "[v6]:port" in peer-to-peer mode; the engine's own name opens
- * itself. Blocks up to the timeout and while the name is looked up. Opening a name twice gives the same segment,
- * counted, when both openings are as strict and name no transports. options may be NULL. Errors: ADDRESS (the name
- * cannot be parsed or resolved), CONNECT, PROTOCOL, TIMED_OUT, INVALID (a transport that does not exist is named),
- * NO_PATH (a named one is off), NO_MEMORY. Threads: any. */
+/* Opens what a peer offers. name is "host:port" or "[v6]:port" in peer-to-peer mode, else what the peer is called in
+ * the metadata store; the engine's own name opens itself. Blocks up to the timeout and while the name is looked up, in
+ * a store up to the setting metadata/timeout. Opening a name twice gives the same segment, counted, when both openings
+ * are as strict and name no transports. options may be NULL. Errors: ADDRESS (the name cannot be parsed or resolved),
+ * NOT_FOUND (the store does not know the name), CONNECT (the peer, or the store, cannot be reached), PROTOCOL,
+ * PERMISSION (the store refuses us), TIMED_OUT, INVALID (a transport that does not exist is named), NO_PATH (a named
+ * one is off), NO_MEMORY. Threads: any. */
 int cw_segment_open(struct cw_engine *engine, const char *name, const struct cw_segment_options *options,
 		    struct cw_segment **segment_out);
 
@@ -378,8 +386,8 @@ enum cw_op { CW_OP_READ = 0, CW_OP_WRITE = 1 };
  * One side of a request. Piece i, for i in [0, count), is the range
  *     [base + index(i) * stride, base + index(i) * stride + page_size)
  * where index(i) is indices[i], or i when indices is NULL. stride 0 means page_size. Plain range: page_size = length,
- * count = 1. Local: base is an address in this process. Remote: base is an offset in the named space (space 0:
- * addresses of the peer).
+ * count = 1. Local: base is an address in this process, and all pieces lie in one region. Remote: base is an offset in
+ * the named space (space 0: addresses of the peer), and each piece lies in one region.
  */
 struct cw_vec {
 	uint64_t base;

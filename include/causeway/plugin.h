@@ -85,10 +85,11 @@ struct cw_remote_view {
 struct cw_peer {
 	struct cw_loop *loop;
 	const char *name;           /* as opened */
-	char address[64];           /* numeric host that answered; the data host for a classic peer */
+	char address[64];           /* numeric host that answered */
 	uint16_t port;              /* of the control listener */
 	unsigned char instance[16]; /* of the engine behind it; zero for classic */
-	int classic;                /* 1: classic_port and classic_version count */
+	int classic;                /* 1: classic_host, _port and _version count */
+	char classic_host[64];      /* numeric; where classic_port is; "" = address */
 	uint16_t classic_port;      /* tcp_data_port */
 	unsigned classic_version;   /* tcp_proto_version, 1 when absent */
 	int same_host, same_process;

@@ -31,6 +31,7 @@ from causeway._errors import (
     InternalError,
     InvalidArgument,
     LimitReached,
+    LocationMismatch,
     NoPath,
     NotFound,
     NotifyUnknown,
@@ -47,7 +48,6 @@ from causeway._errors import (
     Timeout,
     TransferError,
     Unsupported,
-    WrongLocation,
 )
 from causeway._records import (
     Access,
@@ -68,6 +68,7 @@ from causeway._records import (
     Scope,
     SegmentInfo,
     Setting,
+    Status,
 )
 
 __version__ = version
@@ -93,6 +94,7 @@ __all__ = [
     "InternalError",
     "InvalidArgument",
     "LimitReached",
+    "LocationMismatch",
     "MemoryKind",
     "NoPath",
     "NotFound",
@@ -122,10 +124,10 @@ __all__ = [
     "Setting",
     "StaleRegion",
     "TimedOut",
+    "Status",
     "Timeout",
     "TransferError",
     "Unsupported",
-    "WrongLocation",
     "status_name",
     "version",
 ]

@@ -22,109 +22,130 @@ if TYPE_CHECKING:
     from causeway._engine import Engine
     from causeway._records import BatchResult, Notification
 
-_CLOSED = -21
-
 
 class Bridge:
-    """Between one engine and one event loop."""
+    """Between one engine and one event loop, which knows of it only while somebody waits."""
 
     def __init__(self, engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+        self.loop = loop
         self._engine: Optional[Engine] = engine
         self._queue: Optional[Queue] = _causeway.Queue(engine)
         self._tokens = itertools.count(1)
         self._ended: dict[int, tuple[asyncio.Future[None], Batch]] = {}
         self._notified: set[asyncio.Future[None]] = set()
         self._listeners = 0
+        self._readers: set[int] = set()
+        # The descriptor of an engine without threads also tells that it has something to do.
+        self._drives = {setting.key: setting.value for setting in engine.settings()}["progress/threads"] == "0"
         self._fd = os.dup(self._queue.fileno())
         self._notify_fd = os.dup(engine._notification_fd())
         self._queue.poll()
-        loop.add_reader(self._fd, self._batches_ended)
+
+    def _watch_descriptors(self) -> None:
+        """Brings what the loop watches in line with who waits. On the loop, as all that is not about closing."""
+        batches, drives = bool(self._ended), self._drives and bool(self._ended)
+        wanted = {self._fd: batches, self._notify_fd: drives or self._listeners > 0}
+        for fd, on in wanted.items():
+            if on and fd not in self._readers:
+                self._readers.add(fd)
+                self.loop.add_reader(fd, self._batches_ended if fd == self._fd else self._notification_came)
+            elif not on and fd in self._readers:
+                self._readers.discard(fd)
+                self.loop.remove_reader(fd)
 
     # ------------------------------------------------------------------------------------------ batches
 
     async def ended(self, batch: Batch) -> None:
         """Returns when the batch has ended, however it did."""
-        assert self._queue is not None
-        token = next(self._tokens)
-        future: asyncio.Future[None] = self._loop.create_future()
-        self._ended[token] = (future, self._queue.watch(batch, token))
+        queue, token = self._queue, next(self._tokens)
+        if queue is None:
+            return
+        future: asyncio.Future[None] = self.loop.create_future()
+        watch = queue.watch(batch, token)
+        self._ended[token] = future, watch
+        self._watch_descriptors()
         try:
             await future
-        finally:
-            # One that nobody waits for any more ends with its batch; its token is then met for the last time.
-            if future.cancelled() and token in self._ended:
-                self._ended[token][1].cancel()
+        except asyncio.CancelledError:
+            if not watch.released:
+                watch.cancel()  # it ends at once, and its token is met for the last time
+            raise
 
     def _batches_ended(self) -> None:
-        if self._queue is None:
+        queue = self._queue
+        if queue is None:
             return
-        for token in self._queue.poll():
+        try:
+            tokens = queue.poll()
+        except Error:  # another thread is closing the engine, and tells us when it has
+            return
+        for token in tokens:
             future, watch = self._ended.pop(token)
             watch.release()
             if not future.done():
                 future.set_result(None)
+        if not self._ended:
+            self._watch_descriptors()
 
     # ------------------------------------------------------------------------------------ notifications
 
     async def next_notification(self) -> Notification:
         """The next one, waited for."""
-        self._listen()
+        self._listen(1)
         try:
             while True:
                 if self._engine is None:
-                    raise Closed(_CLOSED, "this engine is closed")
+                    raise Closed("this engine is closed")
                 # When there is none, this arms the queue for whoever listens.
                 notification = self._engine._take_notification()
                 if notification is not None:
                     return notification
-                future: asyncio.Future[None] = self._loop.create_future()
+                future: asyncio.Future[None] = self.loop.create_future()
                 self._notified.add(future)
                 try:
                     await future
                 finally:
                     self._notified.discard(future)
         finally:
-            self._deafen()
+            self._listen(-1)
+
+    def _listen(self, change: int) -> None:
+        self._listeners += change
+        if self._engine is not None:
+            self._engine._listen(change)
+            self._watch_descriptors()
+
+    def _notification_came(self) -> None:
+        if self._drives and self._engine is not None:
+            try:
+                self._engine.progress()
+            except Error:  # as above
+                return
+        self._wake()
 
     def _wake(self) -> None:
         for future in self._notified:
             if not future.done():
                 future.set_result(None)
 
-    def _listen(self) -> None:
-        self._listeners += 1
-        if self._listeners == 1 and self._engine is not None:
-            self._engine._listen(1)
-            self._loop.add_reader(self._notify_fd, self._wake)
-
-    def _deafen(self) -> None:
-        self._listeners -= 1
-        if self._listeners == 0 and self._engine is not None:
-            self._engine._listen(-1)
-            self._loop.remove_reader(self._notify_fd)
-
     # ------------------------------------------------------------------------------------------ closing
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        return self._loop
 
     def engine_closed(self) -> None:
         """The engine is closed, and every batch has ended with it. Any thread."""
         self._queue = None
         self._engine = None
         try:
-            if asyncio._get_running_loop() is self._loop:
+            if asyncio._get_running_loop() is self.loop:
                 self._finish()
             else:
-                self._loop.call_soon_threadsafe(self._finish)
+                self.loop.call_soon_threadsafe(self._finish)
         except RuntimeError:  # the loop is closed
             self.loop_closed()
 
     def _finish(self) -> None:
-        self._loop.remove_reader(self._fd)
-        self._loop.remove_reader(self._notify_fd)
+        for fd in self._readers:
+            self.loop.remove_reader(fd)
+        self._readers.clear()
         self._wake()
         for future, _ in self._ended.values():
             if not future.done():
@@ -133,14 +154,16 @@ class Bridge:
         self._close_descriptors()
 
     def loop_closed(self) -> None:
-        """The loop is closed: nobody waits any more."""
-        if self._listeners and self._engine is not None:
-            self._engine._listen(-1)
-        for _, watch in self._ended.values():
-            try:
+        """The loop is closed: nobody waits any more. Any thread."""
+        try:
+            for _, watch in self._ended.values():
                 watch.cancel()
-            except Error:
-                pass
+            if self._queue is not None:
+                self._queue.poll()  # which nothing names any more
+            if self._engine is not None:
+                self._engine._listen(-self._listeners)
+        except Error:  # the engine is being closed too
+            pass
         self._ended.clear()
         self._queue = None
         self._engine = None
@@ -201,7 +224,7 @@ async def _wait(batch: Batch) -> BatchResult:
                 pass
             raise
     if not batch.done:
-        raise Closed(_CLOSED, "the engine of this batch is closed")
+        raise Closed("the engine of this batch is closed")
     return batch._check()
 
 

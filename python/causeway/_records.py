@@ -96,6 +96,41 @@ class Scope(enum.IntEnum):
     ENGINE = 3
 
 
+class Status(enum.IntEnum):
+    """The library's statuses; OK is 0, failures are negative. Each failure has an exception class."""
+
+    OK = 0
+    INVALID = -1
+    NO_MEMORY = -2
+    NOT_FOUND = -3
+    BUSY = -4
+    AGAIN = -5
+    OVERLAP = -6
+    NOT_REGISTERED = -7
+    ACCESS = -8
+    STALE_REGION = -9
+    NO_PATH = -10
+    UNSUPPORTED = -11
+    TIMED_OUT = -12
+    CANCELED = -13
+    PEER_DOWN = -14
+    PEER_RESTARTED = -15
+    PROTOCOL = -16
+    IO = -17
+    CONNECT = -18
+    ADDRESS = -19
+    FORKED = -20
+    CLOSED = -21
+    LIMIT = -22
+    LOCATION = -23
+    NOTIFY_UNKNOWN = -24
+    CHECKSUM = -25
+    PERMISSION = -26
+    CONFIG = -27
+    PREREQUISITE = -28
+    INTERNAL = -29
+
+
 class BatchResult(NamedTuple):
     """How a batch ended; before its end, its counts so far."""
 

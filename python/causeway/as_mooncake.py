@@ -5,9 +5,9 @@
     python -m causeway.as_mooncake script.py [ARGUMENT...]
     python -m causeway.as_mooncake -m module [ARGUMENT...]
 
-Programs of Python find `mooncake.engine` and `mooncake.allocator` of Causeway, and everything else of `mooncake` where it
-is installed; their child processes do too. It works by PYTHONPATH, so not for `python -I` or `-E`. The program's Python
-must be able to import causeway.
+Programs of Python find `mooncake.engine` and `mooncake.allocator` of Causeway, and everything else of `mooncake` where
+it is installed; their child processes do too. It works by PYTHONPATH, so not for `python -I` or `-E`. The program's
+Python must be able to import causeway.
 """
 
 from __future__ import annotations

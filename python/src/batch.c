@@ -2,6 +2,8 @@
 /* Batches: looking at them, waiting for them, and what they ended with. Waiting in an event loop is Python's. */
 #include "face.h"
 
+#include <docs.h>
+
 #include <string.h>
 #include <time.h>
 
@@ -74,15 +76,18 @@ static int wait_for(PyObject *self, uint64_t timeout)
 		if (is_closing(self)) {
 			const struct timespec pause = { 0, 1000000 };
 
-			Py_BEGIN_ALLOW_THREADS nanosleep(&pause, NULL);
-			Py_END_ALLOW_THREADS continue;
+			Py_BEGIN_ALLOW_THREADS
+			nanosleep(&pause, NULL);
+			Py_END_ALLOW_THREADS
+			continue;
 		}
 		raw = handle_enter(self);
 		if (!raw)
 			return -1;
 		status = cw_batch_poll(raw) >= CW_BATCH_COMPLETED ? CW_OK : CW_ERR_AGAIN;
 		if (status && left) {
-			Py_BEGIN_ALLOW_THREADS status = cw_batch_wait(raw, left < WAIT_PIECE ? left : WAIT_PIECE);
+			Py_BEGIN_ALLOW_THREADS
+			status = cw_batch_wait(raw, left < WAIT_PIECE ? left : WAIT_PIECE);
 			Py_END_ALLOW_THREADS
 		}
 		handle_leave(self);
@@ -252,34 +257,38 @@ static PyObject *batch_fence(PyObject *self, PyObject *args, PyObject *kwargs)
 	if (!raw)
 		return NULL;
 	sync.handle = (void *)(uintptr_t)handle;
-	Py_BEGIN_ALLOW_THREADS status = cw_batch_fence(raw, &sync);
-	Py_END_ALLOW_THREADS handle_leave(self);
+	Py_BEGIN_ALLOW_THREADS
+	status = cw_batch_fence(raw, &sync);
+	Py_END_ALLOW_THREADS
+	handle_leave(self);
 	if (status)
 		return raise_status(status);
 	Py_RETURN_NONE;
 }
 
 static PyMethodDef methods[] = {
-	{ "wait", CALL(batch_wait), METH_VARARGS | METH_KEYWORDS, NULL },
-	{ "finish", CALL(batch_finish), METH_VARARGS | METH_KEYWORDS, NULL },
-	{ "result", batch_result, METH_NOARGS, NULL },
+	{ "wait", CALL(batch_wait), METH_VARARGS | METH_KEYWORDS, DOC_Batch_wait },
+	{ "finish", CALL(batch_finish), METH_VARARGS | METH_KEYWORDS, DOC_Batch_finish },
+	{ "result", batch_result, METH_NOARGS, DOC_Batch_result },
 	{ "_check", batch_check, METH_NOARGS, NULL },
-	{ "request_status", batch_request_status, METH_VARARGS, NULL },
-	{ "cancel", batch_cancel, METH_NOARGS, NULL },
-	{ "release", handle_close, METH_NOARGS, NULL },
-	{ "fence", CALL(batch_fence), METH_VARARGS | METH_KEYWORDS, NULL },
+	{ "request_status", batch_request_status, METH_VARARGS, DOC_Batch_request_status },
+	{ "cancel", batch_cancel, METH_NOARGS, DOC_Batch_cancel },
+	{ "release", handle_close, METH_NOARGS, DOC_Batch_release },
+	{ "fence", CALL(batch_fence), METH_VARARGS | METH_KEYWORDS, DOC_Batch_fence },
 	{ NULL, NULL, 0, NULL },
 };
 
 static PyGetSetDef getset[] = {
-	{ "state", get_state, NULL, NULL, NULL },
-	{ "done", get_done, NULL, NULL, NULL },
-	{ "engine", handle_engine, NULL, NULL, NULL },
-	{ "released", handle_closed, NULL, NULL, NULL },
+	{ "state", get_state, NULL, DOC_Batch_state, NULL },
+	{ "done", get_done, NULL, DOC_Batch_done, NULL },
+	{ "engine", handle_engine, NULL, DOC_Batch_engine, NULL },
+	{ "released", handle_closed, NULL, DOC_Batch_released, NULL },
 	{ NULL, NULL, NULL, NULL, NULL },
 };
 
 static PyType_Slot slots[] = {
+	{ Py_tp_new, no_new },
+	{ Py_tp_doc, DOC_Batch },
 	{ Py_tp_dealloc, handle_free },
 	{ Py_tp_methods, methods },
 	{ Py_tp_getset, getset },
@@ -287,11 +296,9 @@ static PyType_Slot slots[] = {
 	{ 0, NULL },
 };
 
-static PyType_Spec spec = { "causeway._causeway.Batch", sizeof(struct handle), 0,
-			    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots };
+static PyType_Spec spec = { "causeway._causeway.Batch", sizeof(struct handle), 0, Py_TPFLAGS_DEFAULT, slots };
 
 int add_batch(PyObject *module)
 {
-	batch_type = add_type(module, &spec);
-	return batch_type ? 0 : -1;
+	return add_type(module, &spec, &batch_type);
 }

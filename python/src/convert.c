@@ -2,10 +2,13 @@
 /* From Python's arguments to C's: one function for each kind of value, which names the argument when it is wrong. */
 #include "face.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+_Static_assert(sizeof(unsigned long) == sizeof(uint64_t), "addresses are as long as a long");
 
 /* ------------------------------------------------------------------------------------------- scalars */
 
@@ -295,6 +298,12 @@ static int take_list(PyObject *list, const char *name, struct column *column)
 
 		if (!item)
 			return 0;
+		if (PyLong_CheckExact(item)) { /* runs nobody's code; a long is converted faster than a long long */
+			rows[i] = PyLong_AsUnsignedLong(item);
+			if (rows[i] != ULONG_MAX || !PyErr_Occurred())
+				continue;
+			PyErr_Clear();
+		}
 		Py_INCREF(item);
 		ok = take_integer(item, name, i, &rows[i]);
 		Py_DECREF(item);
@@ -322,13 +331,18 @@ static int take_sequence(PyObject *object, const char *name, struct column *colu
 	return ok;
 }
 
+int is_number(PyObject *object)
+{
+	return PyLong_Check(object) ||
+	       (PyIndex_Check(object) && !PySequence_Check(object) && !PyObject_HasAttrString(object, "data_ptr"));
+}
+
 int to_column(PyObject *object, const char *name, int narrow, struct column *column_out)
 {
 	int ok;
 
 	memset(column_out, 0, sizeof(*column_out));
-	/* numpy's scalars have both faces: one number is what is meant. */
-	if (PyLong_Check(object) || (PyIndex_Check(object) && !PySequence_Check(object))) {
+	if (is_number(object)) {
 		column_out->count = 1;
 		return to_u64(object, name, &column_out->scalar);
 	}

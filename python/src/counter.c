@@ -2,6 +2,8 @@
 /* Counters that batches wait for. */
 #include "face.h"
 
+#include <docs.h>
+
 PyTypeObject *counter_type;
 
 static void close_counter(void *raw)
@@ -50,39 +52,37 @@ static PyObject *counter_add(PyObject *self, PyObject *args, PyObject *kwargs)
 	raw = handle_enter(self);
 	if (!raw)
 		return NULL;
-	Py_BEGIN_ALLOW_THREADS status = cw_counter_add(raw, n);
-	Py_END_ALLOW_THREADS handle_leave(self);
+	Py_BEGIN_ALLOW_THREADS
+	status = cw_counter_add(raw, n);
+	Py_END_ALLOW_THREADS
+	handle_leave(self);
 	if (status)
 		return raise_status(status);
 	Py_RETURN_NONE;
 }
 
 static PyMethodDef methods[] = {
-	{ "add", CALL(counter_add), METH_VARARGS | METH_KEYWORDS, NULL },
-	{ "close", handle_close, METH_NOARGS, NULL },
+	{ "add", CALL(counter_add), METH_VARARGS | METH_KEYWORDS, DOC_Counter_add },
+	{ "close", handle_close, METH_NOARGS, DOC_Counter_close },
 	{ "__enter__", enter_self, METH_NOARGS, NULL },
 	{ "__exit__", handle_exit, METH_VARARGS, NULL },
 	{ NULL, NULL, 0, NULL },
 };
 
 static PyGetSetDef getset[] = {
-	{ "engine", handle_engine, NULL, NULL, NULL },
-	{ "closed", handle_closed, NULL, NULL, NULL },
+	{ "engine", handle_engine, NULL, DOC_Counter_engine, NULL },
+	{ "closed", handle_closed, NULL, DOC_Counter_closed, NULL },
 	{ NULL, NULL, NULL, NULL, NULL },
 };
 
 static PyType_Slot slots[] = {
-	{ Py_tp_new, counter_new },
-	{ Py_tp_dealloc, handle_free },
-	{ Py_tp_methods, methods },
-	{ Py_tp_getset, getset },
-	{ 0, NULL },
+	{ Py_tp_new, counter_new }, { Py_tp_doc, DOC_Counter }, { Py_tp_dealloc, handle_free },
+	{ Py_tp_methods, methods }, { Py_tp_getset, getset },   { 0, NULL },
 };
 
 static PyType_Spec spec = { "causeway._causeway.Counter", sizeof(struct handle), 0, Py_TPFLAGS_DEFAULT, slots };
 
 int add_counter(PyObject *module)
 {
-	counter_type = add_type(module, &spec);
-	return counter_type ? 0 : -1;
+	return add_type(module, &spec, &counter_type);
 }

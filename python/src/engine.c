@@ -5,6 +5,8 @@
  */
 #include "face.h"
 
+#include <docs.h>
+
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -133,8 +135,11 @@ static int engine_init(PyObject *self, PyObject *args, PyObject *kwargs)
 	options.log = key ? log_line : NULL;
 	options.log_arg = (void *)(uintptr_t)key;
 	if (ok) {
-		Py_BEGIN_ALLOW_THREADS status = cw_engine_open(&options, &raw);
-		Py_END_ALLOW_THREADS if (status) raise_status(status);
+		Py_BEGIN_ALLOW_THREADS
+		status = cw_engine_open(&options, &raw);
+		Py_END_ALLOW_THREADS
+		if (status)
+			raise_status(status);
 	}
 	free(settings.rows);
 	Py_XDECREF(settings.kept);
@@ -181,7 +186,8 @@ static int wait_for_users(struct engine *engine, uint64_t timeout)
 		piece.tv_nsec += 50000000;
 		piece.tv_sec += piece.tv_nsec / (long)SECOND_NS;
 		piece.tv_nsec %= (long)SECOND_NS;
-		Py_BEGIN_ALLOW_THREADS sem_timedwait(&engine->idle, &piece);
+		Py_BEGIN_ALLOW_THREADS
+		sem_timedwait(&engine->idle, &piece);
 		Py_END_ALLOW_THREADS
 	}
 	return 0;
@@ -198,8 +204,10 @@ static int shut(struct engine *engine, uint64_t timeout)
 		return -1;
 	}
 	handles_before_close(engine);
-	Py_BEGIN_ALLOW_THREADS cw_engine_close(raw);
-	Py_END_ALLOW_THREADS engine->raw = NULL;
+	Py_BEGIN_ALLOW_THREADS
+	cw_engine_close(raw);
+	Py_END_ALLOW_THREADS
+	engine->raw = NULL;
 	engine->state = ENGINE_CLOSED;
 	handles_after_close(engine);
 	registrations_after_close(engine);
@@ -220,7 +228,8 @@ static PyObject *engine_close(PyObject *self, PyObject *args, PyObject *kwargs)
 	    !to_duration(timeout, "timeout", CW_FOREVER, &ns))
 		return NULL;
 	while (engine->state == ENGINE_CLOSING && !engine_forked(engine)) { /* another thread is at it */
-		Py_BEGIN_ALLOW_THREADS usleep(1000);
+		Py_BEGIN_ALLOW_THREADS
+		usleep(1000);
 		Py_END_ALLOW_THREADS
 	}
 	if (engine->state != ENGINE_OPEN || engine_forked(engine))
@@ -284,8 +293,10 @@ static PyObject *engine_progress(PyObject *self, PyObject *unused)
 	(void)unused;
 	if (engine_enter(engine))
 		return NULL;
-	Py_BEGIN_ALLOW_THREADS status = cw_engine_progress(engine->raw);
-	Py_END_ALLOW_THREADS engine_leave(engine);
+	Py_BEGIN_ALLOW_THREADS
+	status = cw_engine_progress(engine->raw);
+	Py_END_ALLOW_THREADS
+	engine_leave(engine);
 	if (status)
 		return raise_status(status);
 	Py_RETURN_NONE;
@@ -293,34 +304,34 @@ static PyObject *engine_progress(PyObject *self, PyObject *unused)
 
 #define KEYWORDS (METH_VARARGS | METH_KEYWORDS)
 static PyMethodDef methods[] = {
-	{ "close", CALL(engine_close), KEYWORDS, NULL },
-	{ "progress", engine_progress, METH_NOARGS, NULL },
-	{ "register", CALL(engine_register), KEYWORDS, NULL },
-	{ "region_at", CALL(engine_region_at), KEYWORDS, NULL },
-	{ "allocate", CALL(engine_allocate), KEYWORDS, NULL },
-	{ "open", CALL(engine_open_segment), KEYWORDS, NULL },
-	{ "write", CALL(engine_write), KEYWORDS, NULL },
-	{ "read", CALL(engine_read), KEYWORDS, NULL },
-	{ "write_pages", CALL(engine_write_pages), KEYWORDS, NULL },
-	{ "read_pages", CALL(engine_read_pages), KEYWORDS, NULL },
-	{ "submit", CALL(engine_submit), KEYWORDS, NULL },
-	{ "notify", CALL(engine_notify), KEYWORDS, NULL },
-	{ "notifications", engine_notifications, METH_NOARGS, NULL },
-	{ "wait_notification", CALL(engine_wait_notification), KEYWORDS, NULL },
+	{ "close", CALL(engine_close), KEYWORDS, DOC_Engine_close },
+	{ "progress", engine_progress, METH_NOARGS, DOC_Engine_progress },
+	{ "register", CALL(engine_register), KEYWORDS, DOC_Engine_register },
+	{ "region_at", CALL(engine_region_at), KEYWORDS, DOC_Engine_region_at },
+	{ "allocate", CALL(engine_allocate), KEYWORDS, DOC_Engine_allocate },
+	{ "open", CALL(engine_open_segment), KEYWORDS, DOC_Engine_open },
+	{ "write", CALL(engine_write), KEYWORDS, DOC_Engine_write },
+	{ "read", CALL(engine_read), KEYWORDS, DOC_Engine_read },
+	{ "write_pages", CALL(engine_write_pages), KEYWORDS, DOC_Engine_write_pages },
+	{ "read_pages", CALL(engine_read_pages), KEYWORDS, DOC_Engine_read_pages },
+	{ "submit", CALL(engine_submit), KEYWORDS, DOC_Engine_submit },
+	{ "notify", CALL(engine_notify), KEYWORDS, DOC_Engine_notify },
+	{ "notifications", engine_notifications, METH_NOARGS, DOC_Engine_notifications },
+	{ "wait_notification", CALL(engine_wait_notification), KEYWORDS, DOC_Engine_wait_notification },
 	{ "_take_notification", engine_take_notification, METH_NOARGS, NULL },
 	{ "_notification_fd", engine_notification_fd, METH_NOARGS, NULL },
 	{ "_listen", engine_listen, METH_VARARGS, NULL },
-	{ "stats", engine_stats, METH_NOARGS, NULL },
-	{ "transports", engine_transports, METH_NOARGS, NULL },
-	{ "platforms", engine_platforms, METH_NOARGS, NULL },
-	{ "settings", engine_settings, METH_NOARGS, NULL },
-	{ "topology", engine_topology, METH_NOARGS, NULL },
+	{ "stats", engine_stats, METH_NOARGS, DOC_Engine_stats },
+	{ "transports", engine_transports, METH_NOARGS, DOC_Engine_transports },
+	{ "platforms", engine_platforms, METH_NOARGS, DOC_Engine_platforms },
+	{ "settings", engine_settings, METH_NOARGS, DOC_Engine_settings },
+	{ "topology", engine_topology, METH_NOARGS, DOC_Engine_topology },
 	{ NULL, NULL, 0, NULL },
 };
 
 static PyGetSetDef getset[] = {
-	{ "name", get_name, NULL, NULL, NULL },
-	{ "closed", get_closed, NULL, NULL, NULL },
+	{ "name", get_name, NULL, DOC_Engine_name, NULL },
+	{ "closed", get_closed, NULL, DOC_Engine_closed, NULL },
 	{ NULL, NULL, NULL, NULL, NULL },
 };
 
@@ -334,6 +345,5 @@ static PyType_Spec spec = { "causeway._causeway.Engine", sizeof(struct engine), 
 
 int add_engine(PyObject *module)
 {
-	engine_type = add_type(module, &spec);
-	return engine_type ? 0 : -1;
+	return add_type(module, &spec, &engine_type);
 }

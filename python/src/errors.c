@@ -32,6 +32,11 @@ PyObject *make(const char *name, const char *format, ...)
 	va_end(arguments);
 	if (!args)
 		return NULL;
+	/* What was made before for the same call may have failed, also by the handler of a signal. */
+	if (PyErr_Occurred()) {
+		Py_DECREF(args);
+		return NULL;
+	}
 	if (!callable) {
 		Py_DECREF(args);
 		PyErr_Format(PyExc_RuntimeError, "causeway: %s is not bound", name);

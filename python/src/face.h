@@ -10,6 +10,8 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "older.h"
+
 #include <causeway/causeway.h>
 #include <semaphore.h>
 #include <sys/types.h>
@@ -89,6 +91,8 @@ void handle_end(struct handle *handle);
 void handle_free(PyObject *self);
 PyObject *handle_close(PyObject *self, PyObject *unused);
 PyObject *handle_exit(PyObject *self, PyObject *args);
+/* tp_new of types whose objects are made by handle_new() and the like alone. */
+PyObject *no_new(PyTypeObject *type, PyObject *args, PyObject *kwargs);
 PyObject *enter_self(PyObject *self, PyObject *unused);
 PyObject *handle_closed(PyObject *self, void *unused);
 PyObject *handle_engine(PyObject *self, void *unused);
@@ -149,6 +153,8 @@ struct column {
 /* An int, a buffer of 8-byte integers (4-byte ones too where narrow is 1), or a sequence of ints. */
 int to_column(PyObject *object, const char *name, int narrow, struct column *column_out);
 void column_free(struct column *column);
+/* One number, also one of numpy's, which are buffers as well. */
+int is_number(PyObject *object);
 int is_integer_array(PyObject *object); /* a buffer that to_column() takes as it is */
 static inline uint64_t column_at(const struct column *column, uint64_t row)
 {
@@ -280,6 +286,6 @@ int add_batch(PyObject *module);
 int add_counter(PyObject *module);
 int add_queue(PyObject *module);
 int add_mooncake(PyObject *module);
-PyTypeObject *add_type(PyObject *module, PyType_Spec *spec);
+int add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **type);
 
 #endif

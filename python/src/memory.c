@@ -287,7 +287,9 @@ int hold_memory(PyObject *object, const char *name, int writable, struct hold *h
 void hold_drop(struct hold *hold)
 {
 	struct dl_managed *managed = hold->tensor;
+	PyObject *error, *value, *trace;
 
+	PyErr_Fetch(&error, &value, &trace); /* owners may run Python */
 	hold->tensor = NULL;
 	if (hold->exported)
 		PyBuffer_Release(&hold->view);
@@ -295,4 +297,5 @@ void hold_drop(struct hold *hold)
 	Py_CLEAR(hold->owner);
 	if (managed && managed->deleter)
 		managed->deleter(managed);
+	PyErr_Restore(error, value, trace);
 }

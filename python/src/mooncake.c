@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include <mooncake/setup.h>
+#include <string.h>
 
 /* Lines are collected in a list; one that cannot be kept is dropped. */
 static void keep_notice(void *arg, const char *line)

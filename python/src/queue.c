@@ -110,11 +110,20 @@ static PyObject *queue_poll(PyObject *self, PyObject *unused)
 	return list;
 }
 
+/* An engine has its queues in its dict, and a queue its engine. */
+static int queue_traverse(PyObject *self, visitproc visit, void *arg)
+{
+	Py_VISIT(Py_TYPE(self));
+	Py_VISIT((PyObject *)((struct handle *)self)->engine);
+	return 0;
+}
+
 /* The library must not lose a queue that batches name; then it goes with the engine. */
 static void queue_free(PyObject *self)
 {
 	struct queue *queue = (struct queue *)self;
 
+	PyObject_GC_UnTrack(self);
 	if (queue->watched && queue->base.raw) {
 		queue->base.raw = NULL;
 		link_remove(&queue->base.link);
@@ -135,17 +144,14 @@ static PyGetSetDef getset[] = {
 };
 
 static PyType_Slot slots[] = {
-	{ Py_tp_new, queue_new },
-	{ Py_tp_dealloc, queue_free },
-	{ Py_tp_methods, methods },
-	{ Py_tp_getset, getset },
-	{ 0, NULL },
+	{ Py_tp_new, queue_new },   { Py_tp_dealloc, queue_free }, { Py_tp_traverse, queue_traverse },
+	{ Py_tp_methods, methods }, { Py_tp_getset, getset },      { 0, NULL },
 };
 
-static PyType_Spec spec = { "causeway._causeway.Queue", sizeof(struct queue), 0, Py_TPFLAGS_DEFAULT, slots };
+static PyType_Spec spec = { "causeway._causeway.Queue", sizeof(struct queue), 0,
+			    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, slots };
 
 int add_queue(PyObject *module)
 {
-	queue_type = add_type(module, &spec);
-	return queue_type ? 0 : -1;
+	return add_type(module, &spec, &queue_type);
 }

@@ -5,6 +5,8 @@
  */
 #include "face.h"
 
+#include <docs.h>
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -129,8 +131,7 @@ static int take_memory(PyObject *memory, PyObject *length, struct hold *hold)
 		length = NULL;
 	if (length && !to_u64(length, "length", &asked))
 		return 0;
-	if (PyLong_Check(memory) ||
-	    (PyIndex_Check(memory) && !PyObject_CheckBuffer(memory) && !PyObject_HasAttrString(memory, "data_ptr"))) {
+	if (is_number(memory)) {
 		if (!length) {
 			PyErr_SetString(PyExc_TypeError, "length: needed with an address");
 			return 0;
@@ -187,10 +188,13 @@ PyObject *engine_register(PyObject *self, PyObject *args, PyObject *kwargs)
 	if (!take_memory(values[0], values[1], hold) || !take_options(values[2], values[3], hold, &options) ||
 	    engine_enter(engine))
 		goto fail;
-	Py_BEGIN_ALLOW_THREADS status =
-		cw_region_register(engine->raw, (void *)(uintptr_t)hold->address, hold->length, &options, &raw);
-	Py_END_ALLOW_THREADS if (!status) region = adopt(engine, raw, hold->address, hold->length, 0, hold);
-	else region = raise_status(status);
+	Py_BEGIN_ALLOW_THREADS
+	status = cw_region_register(engine->raw, (void *)(uintptr_t)hold->address, hold->length, &options, &raw);
+	Py_END_ALLOW_THREADS
+	if (!status)
+		region = adopt(engine, raw, hold->address, hold->length, 0, hold);
+	else
+		region = raise_status(status);
 	engine_leave(engine);
 	if (!status)
 		return region;
@@ -219,9 +223,10 @@ PyObject *engine_allocate(PyObject *self, PyObject *args, PyObject *kwargs)
 	    (values[4] && values[4] != Py_None && !to_access(values[4], &options.access)) || engine_enter(engine))
 		return NULL;
 	options.flags = (shareable ? (uint32_t)CW_MEMORY_SHAREABLE : 0) | (huge ? (uint32_t)CW_MEMORY_HUGE : 0);
-	Py_BEGIN_ALLOW_THREADS status = cw_memory_allocate(engine->raw, length, &options, &address, &raw);
-	Py_END_ALLOW_THREADS region =
-		status ? raise_status(status) : adopt(engine, raw, (uint64_t)(uintptr_t)address, length, 1, NULL);
+	Py_BEGIN_ALLOW_THREADS
+	status = cw_memory_allocate(engine->raw, length, &options, &address, &raw);
+	Py_END_ALLOW_THREADS
+	region = status ? raise_status(status) : adopt(engine, raw, (uint64_t)(uintptr_t)address, length, 1, NULL);
 	engine_leave(engine);
 	return region;
 }
@@ -278,10 +283,15 @@ static PyObject *take_back(PyObject *self, int (*call)(struct cw_region *raw))
 		return NULL;
 	raw = registration->raw;
 	registration->count--; /* the engine's reference keeps it meanwhile */
-	Py_BEGIN_ALLOW_THREADS status = call(raw);
-	Py_END_ALLOW_THREADS if (status) registration->count++;
-	else if (registration->count) drop_hold(registration);
-	else registration_end(registration);
+	Py_BEGIN_ALLOW_THREADS
+	status = call(raw);
+	Py_END_ALLOW_THREADS
+	if (status)
+		registration->count++;
+	else if (registration->count)
+		drop_hold(registration);
+	else
+		registration_end(registration);
 	engine_leave(engine);
 	if (status)
 		return raise_status(status);
@@ -342,9 +352,10 @@ static PyObject *region_revoke(PyObject *self, PyObject *args, PyObject *kwargs)
 		if (!registration)
 			return NULL;
 		raw = registration->raw;
-		Py_BEGIN_ALLOW_THREADS status =
-			cw_region_revoke(raw, offset, length, left < WAIT_PIECE ? left : WAIT_PIECE);
-		Py_END_ALLOW_THREADS engine_leave(engine);
+		Py_BEGIN_ALLOW_THREADS
+		status = cw_region_revoke(raw, offset, length, left < WAIT_PIECE ? left : WAIT_PIECE);
+		Py_END_ALLOW_THREADS
+		engine_leave(engine);
 		if (status == CW_ERR_BUSY && PyErr_CheckSignals())
 			return NULL;
 	} while (status == CW_ERR_BUSY && monotonic_ns() < until);
@@ -471,34 +482,36 @@ static void region_free(PyObject *self)
 }
 
 static PyMethodDef methods[] = {
-	{ "unregister", region_unregister, METH_NOARGS, NULL },
-	{ "free", region_free_memory, METH_NOARGS, NULL },
-	{ "revoke", CALL(region_revoke), METH_VARARGS | METH_KEYWORDS, NULL },
+	{ "unregister", region_unregister, METH_NOARGS, DOC_Region_unregister },
+	{ "free", region_free_memory, METH_NOARGS, DOC_Region_free },
+	{ "revoke", CALL(region_revoke), METH_VARARGS | METH_KEYWORDS, DOC_Region_revoke },
 	{ "__enter__", enter_self, METH_NOARGS, NULL },
 	{ "__exit__", region_exit, METH_VARARGS, NULL },
 	{ NULL, NULL, 0, NULL },
 };
 
-#define FACT(name, which)                                                                                              \
+#define FACT(name, doc, which)                                                                                         \
 	{                                                                                                              \
-		name, get_fact, NULL, NULL, (void *)(intptr_t)(which)                                                  \
+		name, get_fact, NULL, doc, (void *)(intptr_t)(which)                                                   \
 	}
 static PyGetSetDef getset[] = {
-	{ "address", get_address, NULL, NULL, NULL },
-	{ "length", get_length, NULL, NULL, NULL },
-	{ "closed", get_closed, NULL, NULL, NULL },
-	{ "engine", get_engine, NULL, NULL, NULL },
-	FACT("location", LOCATION),
-	FACT("kind", KIND),
-	FACT("device", DEVICE),
-	FACT("numa_node", NUMA_NODE),
-	FACT("access", ACCESS),
-	FACT("registrations", REGISTRATIONS),
-	FACT("engine_owned", ENGINE_OWNED),
+	{ "address", get_address, NULL, DOC_Region_address, NULL },
+	{ "length", get_length, NULL, DOC_Region_length, NULL },
+	{ "closed", get_closed, NULL, DOC_Region_closed, NULL },
+	{ "engine", get_engine, NULL, DOC_Region_engine, NULL },
+	FACT("location", DOC_Region_location, LOCATION),
+	FACT("kind", DOC_Region_kind, KIND),
+	FACT("device", DOC_Region_device, DEVICE),
+	FACT("numa_node", DOC_Region_numa_node, NUMA_NODE),
+	FACT("access", DOC_Region_access, ACCESS),
+	FACT("registrations", DOC_Region_registrations, REGISTRATIONS),
+	FACT("engine_owned", DOC_Region_engine_owned, ENGINE_OWNED),
 	{ NULL, NULL, NULL, NULL, NULL },
 };
 
 static PyType_Slot slots[] = {
+	{ Py_tp_new, no_new },
+	{ Py_tp_doc, DOC_Region },
 	{ Py_tp_dealloc, region_free },
 	{ Py_tp_methods, methods },
 	{ Py_tp_getset, getset },
@@ -507,11 +520,9 @@ static PyType_Slot slots[] = {
 	{ 0, NULL },
 };
 
-static PyType_Spec spec = { "causeway._causeway.Region", sizeof(struct region), 0,
-			    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots };
+static PyType_Spec spec = { "causeway._causeway.Region", sizeof(struct region), 0, Py_TPFLAGS_DEFAULT, slots };
 
 int add_region(PyObject *module)
 {
-	region_type = add_type(module, &spec);
-	return region_type ? 0 : -1;
+	return add_type(module, &spec, &region_type);
 }

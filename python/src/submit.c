@@ -3,7 +3,7 @@
  * From what Python gives to requests: single ranges, columns of addresses and lengths, pages by number, and iterables
  * of Request. Columns are read in C; above a few hundred rows without the GIL.
  */
-#include "face.h"
+#include "rows.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -25,8 +25,7 @@ struct call {
 	struct cw_segment *segment;
 	struct side local;
 	struct column remote, length;
-	struct cw_request *requests;
-	size_t count;
+	struct request_list list;
 };
 
 static void call_free(struct call *call)
@@ -36,7 +35,12 @@ static void call_free(struct call *call)
 	column_free(&call->length);
 	hold_drop(&call->local.hold);
 	options_free(&call->options);
-	free(call->requests);
+	request_list_free(&call->list);
+}
+
+static PyObject *submitted(struct call *call, int status, struct cw_batch *raw)
+{
+	return status ? raise_status(status) : batch_wrap(call->engine, raw);
 }
 
 static PyObject *call_submit(struct call *call)
@@ -44,22 +48,24 @@ static PyObject *call_submit(struct call *call)
 	struct cw_batch *raw = NULL;
 	int status;
 
-	if (call->count > FEW) {
-		Py_BEGIN_ALLOW_THREADS status =
-			cw_batch_submit(call->engine->raw, call->requests, call->count, &call->options.raw, &raw);
+	if (call->list.count > FEW) {
+		Py_BEGIN_ALLOW_THREADS
+		status = cw_batch_submit(call->engine->raw, call->list.requests, call->list.count, &call->options.raw,
+					 &raw);
 		Py_END_ALLOW_THREADS
 	} else {
-		status = cw_batch_submit(call->engine->raw, call->requests, call->count, &call->options.raw, &raw);
+		status = cw_batch_submit(call->engine->raw, call->list.requests, call->list.count, &call->options.raw,
+					 &raw);
 	}
-	return status ? raise_status(status) : batch_wrap(call->engine, raw);
+	return submitted(call, status, raw);
 }
 
 static int call_room(struct call *call, size_t count)
 {
-	call->requests = calloc(count ? count : 1, sizeof(*call->requests));
-	if (!call->requests)
+	call->list.requests = calloc(count ? count : 1, sizeof(*call->list.requests));
+	if (!call->list.requests)
 		PyErr_NoMemory();
-	return call->requests != NULL;
+	return call->list.requests != NULL;
 }
 
 /* Addresses; or a Region, a buffer or a tensor, which is one address and a length. */
@@ -69,8 +75,7 @@ static int take_side(PyObject *object, int writable, struct side *side)
 		side->column.count = 1;
 		return region_range(object, &side->column.scalar, &side->length);
 	}
-	if (PyList_Check(object) || PyTuple_Check(object) || is_integer_array(object) ||
-	    (PyIndex_Check(object) && !PyObject_HasAttrString(object, "data_ptr")))
+	if (PyList_Check(object) || PyTuple_Check(object) || is_number(object) || is_integer_array(object))
 		return to_column(object, "local", 0, &side->column);
 	if (!PyObject_CheckBuffer(object) && PySequence_Check(object) && !PyObject_HasAttrString(object, "data_ptr") &&
 	    !PyObject_HasAttrString(object, "__dlpack__"))
@@ -86,7 +91,7 @@ static int take_side(PyObject *object, int writable, struct side *side)
 /* -------------------------------------------------------------------------------------------- columns */
 
 /* Both sides have a row for each request; the length may be one for all. */
-static int agree(const struct call *call, size_t *count_out)
+static int agree(const struct call *call, uint64_t *count_out)
 {
 	const struct column *local = &call->local.column, *remote = &call->remote, *length = &call->length;
 
@@ -103,23 +108,34 @@ static int agree(const struct call *call, size_t *count_out)
 			     (unsigned long long)local->count, (unsigned long long)length->count);
 		return 0;
 	}
-	*count_out = (size_t)local->count;
+	*count_out = local->count;
 	return 1;
 }
 
-static void fill(struct call *call)
+static int build_and_submit(const struct rows *rows, struct call *call, struct cw_batch **raw_out)
 {
-	for (size_t i = 0; i < call->count; i++) {
-		struct cw_request *request = &call->requests[i];
-		uint64_t length = column_at(&call->length, i);
+	int status = rows_build(rows, &call->list);
 
-		request->segment = call->segment;
-		request->op = (uint32_t)call->op;
-		request->local =
-			(struct cw_vec){ .base = column_at(&call->local.column, i), .page_size = length, .count = 1 };
-		request->remote =
-			(struct cw_vec){ .base = column_at(&call->remote, i), .page_size = length, .count = 1 };
+	return status ? status
+		      : cw_batch_submit(rows->engine, call->list.requests, call->list.count, &call->options.raw,
+					raw_out);
+}
+
+static PyObject *submit_rows(struct call *call, uint64_t count)
+{
+	const struct rows rows = { call->engine->raw, call->segment, call->op, &call->local.column,
+				   &call->remote,     &call->length, count };
+	struct cw_batch *raw = NULL;
+	int status;
+
+	if (count > FEW) {
+		Py_BEGIN_ALLOW_THREADS
+		status = build_and_submit(&rows, call, &raw);
+		Py_END_ALLOW_THREADS
+	} else {
+		status = build_and_submit(&rows, call, &raw);
 	}
+	return status == CW_ERR_NO_MEMORY && !call->list.requests ? PyErr_NoMemory() : submitted(call, status, raw);
 }
 
 static int take_length(PyObject *object, struct call *call)
@@ -141,16 +157,15 @@ static PyObject *move(PyObject *self, PyObject *args, PyObject *kwargs, enum cw_
 	const struct parameters parameters = { op == CW_OP_WRITE ? "write" : "read", names, 4, 3 };
 	struct call call = { .function = parameters.function, .op = op, .engine = (struct engine *)self };
 	PyObject *values[4], *rest = NULL, *batch = NULL;
+	uint64_t count;
 
 	if (!take_arguments(&parameters, args, kwargs, values, &rest))
 		return NULL;
 	if (options_take(call.function, rest, call.engine, &call.options) &&
 	    (call.segment = options_enter(&call.options, values[0], segment_type, "segment")) != NULL &&
 	    take_side(values[1], op == CW_OP_READ, &call.local) && to_column(values[2], "remote", 0, &call.remote) &&
-	    take_length(values[3], &call) && agree(&call, &call.count) && call_room(&call, call.count)) {
-		fill(&call);
-		batch = call_submit(&call);
-	}
+	    take_length(values[3], &call) && agree(&call, &count))
+		batch = submit_rows(&call, count);
 	call_free(&call);
 	Py_XDECREF(rest);
 	return batch;
@@ -251,8 +266,8 @@ static PyObject *submit_pages(struct call *call, struct pages *pages, PyObject *
 	    !take_pages(values[5], "remote_pages", &pages->remote) || !count_pages(call, pages, page, &count) ||
 	    !own_rows(&pages->local) || !own_rows(&pages->remote) || !call_room(call, 1))
 		return NULL;
-	call->count = count != 0;
-	call->requests[0] = (struct cw_request){
+	call->list.count = count != 0;
+	call->list.requests[0] = (struct cw_request){
 		.segment = call->segment,
 		.local = vector(call->local.column.scalar, page, local_stride, &pages->local, count),
 		.remote = vector(call->remote.scalar, page, remote_stride, &pages->remote, count),
@@ -362,8 +377,8 @@ PyObject *engine_submit(PyObject *self, PyObject *args, PyObject *kwargs)
 	count = list ? PyList_Size(list) : 0;
 	ok = list && options_take("submit", rest, call.engine, &call.options) && call_room(&call, (size_t)count);
 	for (Py_ssize_t i = 0; ok && i < count; i++)
-		ok = take_request(&call, PyList_GetItem(list, i), &call.requests[i]);
-	call.count = (size_t)count;
+		ok = take_request(&call, PyList_GetItem(list, i), &call.list.requests[i]);
+	call.list.count = (size_t)count;
 	if (ok)
 		batch = call_submit(&call);
 	call_free(&call);

@@ -220,7 +220,7 @@ struct cw__link {
 	enum cw__link_phase phase;
 	int described;        /* descriptor counts */
 	int named;            /* its name must be ours for the peer */
-	int given_descriptor; /* it is not the peer's to say */
+	int given_descriptor; /* it is a classic peer's, and not its to say */
 	int was_up;           /* target and info count, too */
 	int refetched;        /* this reconnection looked at the descriptor already */
 	int failure;          /* the most telling failure of this attempt */

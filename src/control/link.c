@@ -3,7 +3,8 @@
  * How a peer is reached. All its addresses race, a little apart; the first that gives its classic descriptor wins. When
  * the descriptor announces the native protocol, the advertised addresses race again with a hello, the one that answered
  * ahead of the rest. request.c takes over the greeted connection. There is no automatic reconnection: the core says
- * when. Of a classic peer that a store knows the descriptor is given: its addresses race with a Probe.
+ * when. Where a store knows the peer its descriptor is given: the addresses of a classic one race with a Probe, those
+ * of one of ours with the hello.
  */
 #include <control/control.h>
 #include <errno.h>
@@ -132,9 +133,10 @@ static void race_lost(struct cw__link *link)
 	int status = link->failure;
 	char text[sizeof(link->failure_text)];
 
-	/* Somebody is there who does not know our hello: its descriptor says who. */
-	if (link->phase == CW__LINK_GREETING && link->was_up && !link->refetched && status != CW_ERR_PEER_RESTARTED &&
-	    failure_rank(status) > 1) {
+	/* Somebody is there who does not know our hello, or, before we knew the peer, is not whom the store means: its
+	 * descriptor says who. */
+	if (link->phase == CW__LINK_GREETING && !link->refetched && failure_rank(status) > 1 &&
+	    (link->was_up ? status != CW_ERR_PEER_RESTARTED : link->named)) {
 		link->refetched = 1;
 		fetch_begin(link);
 		return;
@@ -170,6 +172,13 @@ static int welcome_check(struct cw__link *link, const struct cw__dial *dial, con
 	if (status == CW_ERR_PEER_RESTARTED) {
 		failure_note(link, status, &dial->target, "another engine answers there now");
 		return status;
+	}
+	if (!status && link->named &&
+	    (welcome->name.length != strlen(link->name) ||
+	     memcmp(welcome->name.data, link->name, welcome->name.length))) {
+		failure_note(link, CW_ERR_CONNECT, &dial->target, "\"%.*s\" answers there",
+			     welcome->name.length < 60 ? welcome->name.length : 60, welcome->name.data);
+		return CW_ERR_CONNECT;
 	}
 	if (status || welcome->data_connection || welcome->version != CW__NATIVE_VERSION) {
 		failure_note(link, CW_ERR_PROTOCOL, &dial->target, "the hello was refused: %s",
@@ -231,6 +240,9 @@ static void greet_begin(struct cw__link *link, const struct cw__target *first)
 	link->phase = CW__LINK_GREETING;
 	link->race[0] = proven;
 	link->race_count = 1;
+	for (size_t i = 0; i < link->given_count && link->race_count < CW__TARGETS_MAX; i++)
+		if (!link->was_up && strcmp(link->given[i].text, proven.text))
+			link->race[link->race_count++] = link->given[i];
 	for (unsigned i = 0; i < link->descriptor.address_count; i++)
 		link->race_count = cw__targets_resolve(link->descriptor.addresses[i], 1, link->race, link->race_count);
 	link->race_next = 0;
@@ -436,11 +448,10 @@ static void attempt_begin(struct cw__link *link)
 {
 	link->refetched = 0;
 	link->host->ops->timer_set(link->loop, &link->deadline, cw__after(link->host->ops->now(), link->timeout));
-	if (link->was_up && link->descriptor.native) {
-		greet_begin(link, &link->target);
-		return;
-	}
-	fetch_begin(link);
+	if (link->described && link->descriptor.native)
+		greet_begin(link, link->was_up ? &link->target : &link->given[0]);
+	else
+		fetch_begin(link);
 }
 
 static void link_start(struct cw_task *task)
@@ -454,12 +465,14 @@ static void link_start(struct cw_task *task)
 	cw__link_leave(link);
 }
 
-/* The link's own copy of a classic peer's descriptor. */
+/* The link's own copy. Only those of classic peers need their buffers. */
 static int descriptor_give(struct cw__link *link, const struct cw__descriptor *given)
 {
 	struct cw__descriptor copy = *given;
 
 	copy.buffers = NULL;
+	if (copy.native)
+		copy.buffer_count = 0;
 	if (copy.buffer_count) {
 		copy.buffers = malloc(copy.buffer_count * sizeof(*copy.buffers));
 		if (!copy.buffers)
@@ -469,7 +482,8 @@ static int descriptor_give(struct cw__link *link, const struct cw__descriptor *g
 	if (link->described)
 		cw__descriptor_free(&link->descriptor);
 	link->descriptor = copy;
-	link->described = link->given_descriptor = 1;
+	link->described = 1;
+	link->given_descriptor = !copy.native;
 	return CW_OK;
 }
 

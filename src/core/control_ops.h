@@ -23,8 +23,8 @@ struct cw__link_options {
 	uint64_t timeout; /* ns, for the whole opening and for each reconnection */
 	void *segment;    /* the core's; handed back in every callback */
 	int named;        /* 1 = the engine that answers must call itself `name` */
-	/* Of a classic peer that somebody else knows: it is not asked for it, only whether it is there. Copied. NULL =
-	 * the peer says itself what it is. */
+	/* What somebody else knows of the peer: a classic one is not asked for it, only whether it is there; one of
+	 * ours is greeted at once, and asked only if another instance answers. Copied. NULL = the peer is asked. */
 	const struct cw__descriptor *descriptor;
 };
 
@@ -58,8 +58,8 @@ struct cw__control_ops {
 	/* On the loop: connect again now if the connection is down (else nothing). Link_up/link_down tells the outcome.
 	 * The instance is checked: another one gives link_down with ERR_PEER_RESTARTED. */
 	void (*link_retry)(struct cw__link *link);
-	/* On the loop, for a link that was opened with a descriptor: the peer is elsewhere now, or another process.
-	 * Connects to the new addresses, which are numeric, and goes on as after link_retry. */
+	/* On the loop, for a link that was opened with a classic descriptor: the peer is elsewhere now, or another
+	 * process. Connects to the new addresses, which are numeric, and goes on as after link_retry. */
 	void (*link_move)(struct cw__link *link, const struct cw__link_options *options);
 
 	/* Sends a native request (enum cw__control_type) and reports its answer; timeout in ns gives ERR_TIMED_OUT. On

@@ -20,8 +20,9 @@
 #include <util/clock.h>
 #include <util/list.h>
 
-#define CW__PARTS_MAX 16  /* transports, and platforms, in one engine */
-#define CW__RAILS_MAX 256 /* of one transport to one peer */
+#define CW__PARTS_MAX 16            /* transports, and platforms, in one engine */
+#define CW__RAILS_MAX 256           /* of one transport to one peer */
+#define CW__QUEUED_MIXED UINT32_MAX /* requests in queues go by different rails */
 #define CW__LOOPS_MAX 64
 #define CW__CLASSES 3
 #define CW__REVOKED_MAX 64             /* partial revocations of one region */
@@ -295,6 +296,7 @@ struct cw_segment {
 	char offers[160];
 	struct cw__lane lanes[CW__PARTS_MAX]; /* by transport */
 	struct cw__list queues[CW__CLASSES];  /* cw__request.node, ready to be cut; loop */
+	uint32_t queued;                      /* the rails of all that is in queues, 0 = none; loop */
 	struct cw__list copies;               /* cw__request.node: to be copied by the CPU, synchronously; loop */
 	struct cw__list active;               /* cw__request.active_node: everything of this peer; loop */
 	pthread_mutex_t lock;                 /* remotes */
@@ -395,8 +397,9 @@ struct cw__request {
 	uint64_t region_id;
 	struct cw__remote *target;
 	uint64_t tag;
-	uint64_t next; /* first byte not yet cut */
-	uint64_t done; /* bytes that arrived */
+	uint64_t next;        /* first byte not yet cut */
+	uint64_t window, end; /* the bytes from window to end lie in target; none yet when they are equal */
+	uint64_t done;        /* bytes that arrived */
 	unsigned inflight;
 	struct cw__list again;  /* cw__slice.node: failed, to be posted once more */
 	struct cw__list flying; /* cw__slice.node: posted */
@@ -516,6 +519,15 @@ void cw__slice_unland(struct cw__slice *slice);
 /* The contiguous run of local memory that byte `at` of a slice begins. */
 uint64_t cw__slice_local_run(const struct cw__slice *slice, uint64_t at, uint64_t *address_out);
 unsigned cw__slice_walk(const struct cw__slice *slice, uint64_t offset, struct cw_piece *pieces_out, unsigned max);
+
+/* window.c; on the loop: which part of a request is worked on now */
+/* The range that the peer has to be asked for. */
+void cw__window_wanted(const struct cw__request *request, uint64_t *from_out, uint64_t *to_out);
+void cw__window_open(struct cw__request *request); /* its target is READY */
+/* Its target went away: what replaces it may be cut differently. The window is begun again if nothing of it is in
+ * flight. */
+void cw__window_again(struct cw__request *request);
+void cw__window_next(struct cw__request *request); /* everything so far is quiet */
 
 /* schedule.c */
 void cw__segment_make_busy(struct cw_segment *segment); /* on the loop: it pumps soon */

@@ -154,9 +154,11 @@ static int start_engine(struct cw_engine *engine)
 	status = finish_name(engine);
 	if (!status)
 		status = cw__parts_open(engine);
+	if (!status)
+		status = cw__naming_choose(engine);
 	for (unsigned i = 0; !status && i < engine->thread_count; i++)
 		status = cw__loop_start(&engine->loops[i]);
-	return status ? status : cw__naming_start(engine);
+	return status ? status : cw__directory.start(engine->directory);
 }
 
 /* Turns every loop until pred, a count, is zero or the time is over. */

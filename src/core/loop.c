@@ -14,6 +14,7 @@
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
+#include <util/thread.h>
 
 #define PARK_NS (500 * 1000ull) /* how long the progress thread stays away after a caller drove */
 #define PARK_MOST (8 * PARK_NS) /* and when callers come again and again: each look costs them about 40 us */
@@ -522,8 +523,10 @@ static void *progress_main(void *arg)
 
 int cw__loop_start(struct cw_loop *loop)
 {
-	if (pthread_create(&loop->thread, NULL, progress_main, loop))
-		return cw__fail(CW_ERR_NO_MEMORY, "cannot start a progress thread: %s", strerror(errno));
+	int failed = cw__thread_start(&loop->thread, NULL, progress_main, loop);
+
+	if (failed)
+		return cw__fail(CW_ERR_NO_MEMORY, "cannot start a progress thread: %s", strerror(failed));
 	loop->has_thread = 1;
 	return CW_OK;
 }

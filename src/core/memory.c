@@ -64,10 +64,12 @@ int cw_memory_allocate(struct cw_engine *engine, size_t length, const struct cw_
 
 	if (!status && (!length || length > SIZE_MAX / 2))
 		status = cw__fail(CW_ERR_INVALID, "cannot allocate %zu bytes", length);
-	if (!status)
-		status = platform->ops->allocate(platform->state, length, &known, &allocation);
 	if (status)
 		return status;
+	status = platform->ops->allocate(platform->state, length, &known, &allocation);
+	if (status)
+		return cw__fail(status, "%zu bytes at '%s' cannot be allocated: %s", length, known.location,
+				cw_strerror(status));
 	status = cw__region_admit(engine, allocation.address, length, known.access, &fresh, &region);
 	if (status)
 		goto release;

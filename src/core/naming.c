@@ -53,25 +53,17 @@ int cw__core_listener(struct cw_host *host, struct cw__rpc_meta *listener_out)
 	return CW_OK;
 }
 
-/* Parts that listen have done so at the address in the engine's name; from now on it has the name that peers open. */
-static int name_in_store(struct cw_engine *engine)
+int cw__naming_choose(struct cw_engine *engine)
 {
 	const char *name = cw__config_text(&engine->config, "metadata/name");
 
 	name += *name == '/';
-	if (!*name)
+	if (!*name || !cw__in_store(engine))
 		return CW_OK;
 	if (strlen(name) >= sizeof(engine->name))
 		return cw__fail(CW_ERR_CONFIG, "metadata/name: it has more than %zu bytes", sizeof(engine->name) - 1);
 	snprintf(engine->name, sizeof(engine->name), "%s", name);
 	return CW_OK;
-}
-
-int cw__naming_start(struct cw_engine *engine)
-{
-	int status = cw__in_store(engine) ? name_in_store(engine) : CW_OK;
-
-	return status ? status : cw__directory.start(engine->directory);
 }
 
 /* ------------------------------------------------------------------------------------------- our regions */
@@ -173,7 +165,7 @@ void cw__found_options(struct cw__found *found, struct cw__link_options *options
 			*at++ = 0;
 	}
 	options->named = found->described;
-	options->descriptor = found->described && !found->descriptor.native ? &found->descriptor : NULL;
+	options->descriptor = found->described ? &found->descriptor : NULL;
 }
 
 int cw__segment_connect(struct cw_segment *segment, uint64_t timeout)

@@ -30,8 +30,9 @@ struct cw__finding {
 };
 /* Is there a store that knows names? */
 int cw__in_store(const struct cw_engine *engine);
-/* Names the engine as peers call it and publishes it; when everything else runs. */
-int cw__naming_start(struct cw_engine *engine);
+/* Names the engine as peers call it. Parts that listen have done so at the address in its first name; nothing runs yet
+ * that could read it meanwhile. */
+int cw__naming_choose(struct cw_engine *engine);
 /* The region's range may not be used by peers any more: publishes that, soon or before it returns. */
 void cw__region_changed(struct cw_region *region);
 void cw__region_gone_publish(struct cw_region *region);

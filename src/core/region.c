@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <util/thread.h>
 
 #define BLOCK 256u        /* regions made at once */
 #define BLOCKS_MAX 65536u /* so at most 16 M regions in one engine */
@@ -408,7 +409,7 @@ int cw_region_register_async(struct cw_engine *engine, void *address, size_t len
 		job->region = region;
 		job->has_location = known.location != NULL;
 		snprintf(job->location, sizeof(job->location), "%s", known.location ? known.location : "");
-		region->has_worker = !pthread_create(&region->worker, NULL, async_main, job);
+		region->has_worker = !cw__thread_start(&region->worker, NULL, async_main, job);
 	}
 	if (!job || !region->has_worker) {
 		free(job);

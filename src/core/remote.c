@@ -175,9 +175,12 @@ static void resolved(struct cw__remote *remote, int status)
 		atomic_store_explicit(&remote->state, CW__REMOTE_READY, memory_order_seq_cst);
 	while (!cw__list_empty(&waiting)) {
 		struct cw__request *request = cw__container(cw__list_pop(&waiting), struct cw__request, node);
-		int mine = request->remote.space == remote->view.space && request->remote_from >= remote->want_from &&
-			   request->remote_to <= remote->want_to;
+		uint64_t from, to;
+		int mine;
 
+		cw__window_wanted(request, &from, &to);
+		mine = request->remote.space == remote->view.space && from >= remote->want_from &&
+		       to <= remote->want_to;
 		if (status && mine) {
 			cw__request_stop(request, status);
 			continue;

@@ -32,9 +32,13 @@ static void end_if_quiet(struct cw__request *request)
 {
 	if (request->state == CW__REQUEST_ENDED || request->inflight)
 		return;
-	if (request->failure ||
-	    (request->next == request->length && cw__list_empty(&request->again) && request->done == request->length))
+	if (!request->failure &&
+	    (request->next != request->end || !cw__list_empty(&request->again) || request->done != request->end))
+		return;
+	if (request->failure || request->end == request->length)
 		request_end(request);
+	else
+		cw__window_next(request);
 }
 
 void cw__request_stop(struct cw__request *request, int status)
@@ -148,6 +152,22 @@ static int find_path(struct cw__request *request)
 	return status;
 }
 
+/* Which rails a request goes by, as one number. */
+static uint32_t rails_of(const struct cw__request *request)
+{
+	_Static_assert(CW__PARTS_MAX < 256 && CW__RAILS_MAX < 4096, "it fits, and is neither 0 nor CW__QUEUED_MIXED");
+	return (request->part + 1u) << 24 | request->reach.rail_first << 12 | request->reach.rail_count;
+}
+
+/* Requests in the queues that all go by the same rails wait together. */
+static void note_rails(const struct cw__request *request)
+{
+	struct cw_segment *segment = request->segment;
+	uint32_t rails = rails_of(request);
+
+	segment->queued = !segment->queued || segment->queued == rails ? rails : CW__QUEUED_MIXED;
+}
+
 void cw__request_enqueue(struct cw__request *request)
 {
 	struct cw_segment *segment = request->segment;
@@ -168,6 +188,7 @@ void cw__request_enqueue(struct cw__request *request)
 		cw__segment_make_busy(segment);
 	} else {
 		cw__list_push_back(&segment->queues[request->batch->priority], &request->node);
+		note_rails(request);
 	}
 }
 
@@ -176,10 +197,11 @@ void cw__request_begin(struct cw__request *request)
 	struct cw_segment *segment = request->segment;
 	int ending = atomic_load_explicit(&request->batch->ending, memory_order_acquire);
 	int status = ending ? ending : cw__segment_usable(segment);
+	uint64_t from, to;
 
 	if (cw__list_empty(&request->active_node))
 		cw__list_push_back(&segment->active, &request->active_node);
-	if (request->inflight && request->next == request->length && cw__list_empty(&request->again) && !ending) {
+	if (request->inflight && request->next == request->end && cw__list_empty(&request->again) && !ending) {
 		request->state = CW__REQUEST_DRAINING; /* a copy that the submitter began has not ended yet */
 		request->have_path = 1;
 		return;
@@ -197,10 +219,12 @@ void cw__request_begin(struct cw__request *request)
 		cw__remote_put(request->target);
 		request->target = NULL;
 		request->refreshed = 1;
+		cw__window_again(request);
 	}
-	if (!request->target)
-		request->target =
-			cw__remote_ask(segment, request->remote.space, request->remote_from, request->remote_to);
+	if (!request->target) {
+		cw__window_wanted(request, &from, &to);
+		request->target = cw__remote_ask(segment, request->remote.space, from, to);
+	}
 	if (!request->target) {
 		cw__request_stop(request, CW_ERR_NO_MEMORY);
 		return;
@@ -212,6 +236,7 @@ void cw__request_begin(struct cw__request *request)
 		cw__list_push_back(&request->target->waiting, &request->node);
 		break;
 	case CW__REMOTE_READY:
+		cw__window_open(request);
 		cw__request_enqueue(request);
 		break;
 	default: /* it could not even be asked, or went since it was found */
@@ -230,6 +255,7 @@ int cw__request_refresh(struct cw__request *request)
 		return 0;
 	request->refreshed = 1;
 	request->target = NULL;
+	cw__window_again(request);
 	cw__remote_gone(old);
 	cw__list_remove(&request->node);
 	cw__request_begin(request);
@@ -362,7 +388,7 @@ static struct cw__slice *cut_bare(struct cw__request *request, unsigned rail_num
 {
 	struct cw_loop *loop = request->segment->loop;
 	const struct cw_rail_info *info = &request->segment->lanes[request->part].rails[rail_number].info;
-	uint64_t length = request->length - request->next, limit = info->max_slice ? info->max_slice : UINT64_MAX;
+	uint64_t length = request->end - request->next, limit = info->max_slice ? info->max_slice : UINT64_MAX;
 	struct cw__slice *slice;
 
 	if ((request->staged || request->handed) && limit > CW_CHUNK_MAX)
@@ -391,7 +417,7 @@ static struct cw__slice *cut(struct cw__request *request, unsigned rail_number)
 	struct cw__landing *landing;
 	struct cw__slice *slice;
 
-	if (!request->staged || (request->next == request->length && cw__list_empty(&request->again)))
+	if (!request->staged || (request->next == request->end && cw__list_empty(&request->again)))
 		return cut_bare(request, rail_number);
 	landing = cw__landing_take(loop);
 	slice = landing ? cut_bare(request, rail_number) : NULL;
@@ -445,8 +471,8 @@ static void post(struct cw__request *request, unsigned rail_number, struct cw__s
 		cw__request_stop(request, request->failure);
 }
 
-/* Cuts up to GROUP slices of a request for the best rail and posts them. Returns how many. */
-static unsigned serve(struct cw__request *request, uint64_t now, unsigned reserve)
+/* Cuts up to GROUP slices of a request for the best rail and posts them. Returns how many; -1 when no rail has room. */
+static int serve(struct cw__request *request, uint64_t now, unsigned reserve)
 {
 	struct cw_segment *segment = request->segment;
 	struct cw__lane *lane = &segment->lanes[request->part];
@@ -457,7 +483,7 @@ static unsigned serve(struct cw__request *request, uint64_t now, unsigned reserv
 	uint64_t bytes;
 
 	if (!rail)
-		return 0;
+		return -1;
 	room = rail->info.max_inflight ? rail->info.max_inflight - rail->inflight - rail->staging : GROUP;
 	bytes = rail->inflight_bytes + rail->staging_bytes;
 	while (count < GROUP && count < room &&
@@ -479,8 +505,7 @@ static unsigned serve(struct cw__request *request, uint64_t now, unsigned reserv
 		bytes += slice->base.length;
 		slices[count++] = slice;
 	}
-	if (request->state == CW__REQUEST_QUEUED && request->next == request->length &&
-	    cw__list_empty(&request->again)) {
+	if (request->state == CW__REQUEST_QUEUED && request->next == request->end && cw__list_empty(&request->again)) {
 		request->state = CW__REQUEST_DRAINING;
 		cw__list_remove(&request->node);
 	}
@@ -488,7 +513,13 @@ static unsigned serve(struct cw__request *request, uint64_t now, unsigned reserv
 		cw__slices_stage(request, slices, count);
 	else if (count)
 		post(request, (unsigned)number, slices, count);
-	return count;
+	return (int)count;
+}
+
+/* When no rail has room for this request: has none for any other in the queues either? */
+static int all_full(const struct cw__request *request)
+{
+	return request->segment->queued == rails_of(request);
 }
 
 /* A slice that post() gave back needs its request in a queue again. */
@@ -515,17 +546,23 @@ static int pump_class(struct cw_segment *segment, unsigned class, unsigned reser
 	cw__list_splice(&round, &segment->queues[class]);
 	while (!cw__list_empty(&round)) {
 		struct cw__request *request = cw__container(cw__list_pop(&round), struct cw__request, node);
-		unsigned count;
+		int count;
 
 		cw__list_push_back(&segment->queues[class], &request->node);
 		/* Held, because posting may end it and the batch with it. */
 		atomic_fetch_add_explicit(&request->batch->refs, 1, memory_order_relaxed);
 		count = serve(request, now, reserve);
-		if (count)
+		if (count > 0)
 			requeue(request);
+		if (count < 0 && all_full(request)) { /* thousands may be behind it */
+			cw__list_remove(&request->node);
+			cw__list_push_front(&round, &request->node);
+			cw__batch_put(request->batch);
+			break;
+		}
 		cw__batch_put(request->batch);
 		any |= count > 0;
-		if (!count && segment->loop->starved)
+		if (count <= 0 && segment->loop->starved)
 			break;
 	}
 	if (!cw__list_empty(&round)) { /* those that were not looked at come first next time */
@@ -538,11 +575,16 @@ static int pump_class(struct cw_segment *segment, unsigned class, unsigned reser
 void cw__segment_pump(struct cw_segment *segment)
 {
 	unsigned lower = 0;
+	int empty = 1;
 
 	if (cw__segment_usable(segment))
 		return;
-	for (unsigned class = CW__CLASSES; class > 0; class --)
+	for (unsigned class = CW__CLASSES; class > 0; class --) {
 		lower += class > 1 && !cw__list_empty(&segment->queues[class - 1]);
+		empty &= cw__list_empty(&segment->queues[class - 1]);
+	}
+	if (empty)
+		segment->queued = 0;
 	for (unsigned class = 0; class < CW__CLASSES; class ++) {
 		while (!cw__list_empty(&segment->queues[class]) && pump_class(segment, class, lower))
 			;
@@ -600,7 +642,7 @@ static int copy_first(struct cw__request *request, uint64_t length)
 static int copy_chunk(struct cw__request *request, struct cw__slice *slice)
 {
 	struct cw__slice *again = NULL;
-	uint64_t length = request->length - request->next, offset = request->next;
+	uint64_t length = request->end - request->next, offset = request->next;
 	int status;
 
 	if (!cw__list_empty(&request->again)) {
@@ -643,7 +685,7 @@ static int copy_one(struct cw_segment *segment, struct cw__request *request)
 		return 1;
 	}
 	cw__list_remove(&request->node);
-	if (request->next < request->length || !cw__list_empty(&request->again))
+	if (request->next < request->end || !cw__list_empty(&request->again))
 		cw__list_push_back(&segment->copies, &request->node);
 	else
 		request->state = CW__REQUEST_DRAINING;
@@ -677,6 +719,7 @@ int cw__request_inline(struct cw__request *request, uint64_t *budget)
 	request->target = cw__remote_find(segment, request->remote.space, request->remote_from, request->remote_to);
 	if (!request->target)
 		return 0;
+	request->end = request->length;
 	if (find_path(request) || !is_synchronous(request) || request->handed)
 		return 0;
 	while (request->next < request->length && *budget) {

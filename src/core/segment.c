@@ -152,6 +152,7 @@ static void fill_peer(struct cw_segment *segment, const struct cw__link_info *in
 		peer->pid = peer->same_host ? info->welcome->pid : 0;
 		peer->same_process = peer->same_host && (uint32_t)getpid() == info->welcome->pid;
 	} else {
+		snprintf(peer->classic_host, sizeof(peer->classic_host), "%s", info->descriptor->tcp_data_host);
 		peer->classic_port = info->descriptor->tcp_data_port;
 		peer->classic_version = info->descriptor->tcp_proto_version;
 	}
@@ -518,8 +519,13 @@ int cw_segment_open(struct cw_engine *engine, const char *name, const struct cw_
 		return status;
 	if (options)
 		known = *options;
-	if (known.size != sizeof(known) || !name || !*name || strlen(name) >= sizeof(segment->name))
-		return cw__fail(CW_ERR_INVALID, "segment: wrong options size, or a name that is empty or too long");
+	if (known.size != sizeof(known))
+		return cw__fail(CW_ERR_INVALID, "segment options: wrong size; use CW_SEGMENT_OPTIONS_INIT");
+	if (!name || !*name)
+		return cw__fail(CW_ERR_INVALID, "the name is empty; names look like host:port");
+	if (strlen(name) >= sizeof(segment->name))
+		return cw__fail(CW_ERR_INVALID, "the name '%.60s...' is longer than %zu bytes", name,
+				sizeof(segment->name) - 1);
 	if (cw__in_store(engine)) /* where it is an address, the slash goes when that is parsed */
 		name += *name == '/';
 	pthread_mutex_lock(&engine->lock);

@@ -19,7 +19,8 @@ static int has_moved(const struct cw_segment *segment, const struct cw__found *f
 
 	if (!peer->classic)
 		return 0;
-	if (peer->classic_port != found->descriptor.tcp_data_port ||
+	if (strcmp(peer->classic_host, found->descriptor.tcp_data_host) ||
+	    peer->classic_port != found->descriptor.tcp_data_port ||
 	    peer->classic_version != found->descriptor.tcp_proto_version)
 		return 1;
 	cw__address_format(peer->address, peer->port, used, sizeof(used));

@@ -9,8 +9,8 @@
 #include <core/device.h>
 #include <errno.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdlib.h>
+#include <util/thread.h>
 
 #define ALIGNMENT 4096u
 #define LAND_NS CW__SECOND  /* a loop waits so long for the copy of a chunk */
@@ -338,17 +338,9 @@ static void *lander_main(void *arg)
 	return NULL;
 }
 
-/* The program's signals are handled by its own threads. */
 static int start_thread(struct stager *stager)
 {
-	sigset_t all, before;
-	int failed;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	failed = pthread_create(&stager->thread, NULL, stager->lands ? lander_main : stager_main, stager);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return failed;
+	return cw__thread_start(&stager->thread, NULL, stager->lands ? lander_main : stager_main, stager);
 }
 
 /* With the lock. */

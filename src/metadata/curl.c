@@ -274,7 +274,7 @@ static const struct {
 	{ CW__CURL_COULDNT_CONNECT, CW_ERR_CONNECT, NULL },
 	{ CW__CURL_SSL_CONNECT_ERROR, CW_ERR_CONNECT, NULL },
 	{ CW__CURL_PEER_FAILED_VERIFICATION, CW_ERR_CONNECT, NULL },
-	{ CW__CURL_OUT_OF_MEMORY, CW_ERR_NO_MEMORY, "out of memory" },
+	{ CW__CURL_OUT_OF_MEMORY, CW_ERR_NO_MEMORY, "out of memory, or a line of its answer is far too long" },
 	{ CW__CURL_GOT_NOTHING, CW_ERR_IO, "closed the connection without an answer" },
 	{ CW__CURL_PARTIAL_FILE, CW_ERR_IO, "closed the connection in the middle of its answer" },
 	{ CW__CURL_SEND_ERROR, CW_ERR_IO, NULL },

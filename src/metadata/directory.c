@@ -7,10 +7,10 @@
 #include <metadata/directory.h>
 #include <errno.h>
 #include <netdb.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <util/thread.h>
 
 #define ADDRESSES_MAX 8
 
@@ -205,14 +205,7 @@ void cw__directory_wait(struct cw__directory *directory, pthread_cond_t *conditi
 
 int cw__directory_thread(pthread_t *thread_out, void *(*main)(void *), void *arg)
 {
-	sigset_t all, before;
-	int failed;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	failed = pthread_create(thread_out, NULL, main, arg);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return failed ? CW_ERR_NO_MEMORY : CW_OK;
+	return cw__thread_start(thread_out, NULL, main, arg) ? CW_ERR_NO_MEMORY : CW_OK;
 }
 
 /* "mooncake/", or "mooncake/CLUSTER/". */

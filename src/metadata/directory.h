@@ -40,6 +40,7 @@ struct cw__directory {
 	struct cw__rpc_meta listener;
 	int without_buffers; /* the list is too long for this store, and that was said */
 	int contested;       /* another engine has our name, and that was said */
+	unsigned contest_looks;
 
 	/* finder.c */
 	pthread_t finder;

@@ -12,6 +12,7 @@
 
 #define PAUSE_FIRST (100 * CW__MS)
 #define PAUSE_LAST (5 * CW__SECOND)
+#define CONTEST_LOOKS 2u
 
 /* ----------------------------------------------------------------------------- the entries; no lock held */
 
@@ -77,26 +78,38 @@ static int is_ours(const struct cw__directory *directory, const struct cw__rpc_m
 	return listener->port == directory->listener.port && !strcmp(listener->host, directory->listener.host);
 }
 
-/* Does the store still have what we put there? CW_OK: yes. NOT_FOUND: put it again. */
-static int look(struct cw__directory *directory, uint64_t until)
+/* Of a name that two engines have, each may have written one entry last: looks at ours alone do not show that, so they
+ * are put again for a while. */
+static int is_contested(struct cw__directory *directory, const struct cw__rpc_meta *listener)
 {
-	struct cw__rpc_meta listener;
-	const char *name = directory->host->ops->engine_name(directory->host);
-	int status;
-
-	if (directory->ops->keep)
-		return directory->ops->keep(directory->store, cw__directory_left(until));
-	status = cw__directory_get_listener(directory, name, until, &listener);
-	if (status == CW_ERR_PROTOCOL)
-		return CW_ERR_NOT_FOUND;
-	if (status || is_ours(directory, &listener))
-		return status;
+	if (is_ours(directory, listener))
+		return directory->contest_looks && directory->contest_looks--;
 	if (!directory->contested)
 		directory->host->ops->log(directory->host, CW_LOG_WARN,
 					  "metadata: another engine, at %.80s port %u, has published itself as '%s' "
 					  "too; names must be unique",
-					  listener.host, listener.port, name);
+					  listener->host, listener->port,
+					  directory->host->ops->engine_name(directory->host));
 	directory->contested = 1;
+	directory->contest_looks = CONTEST_LOOKS;
+	return 1;
+}
+
+/* Does the store still have what we put there? NOT_FOUND: not all of it, put it again. */
+static int look(struct cw__directory *directory, uint64_t until)
+{
+	const struct cw_host_ops *host = directory->host->ops;
+	struct cw__rpc_meta listener;
+	int status = directory->ops->keep ? directory->ops->keep(directory->store, cw__directory_left(until)) : CW_OK;
+
+	if (!status) /* keep() does not tell whose entries they are */
+		status = cw__directory_get_listener(directory, host->engine_name(directory->host), until, &listener);
+	if (!status && is_contested(directory, &listener))
+		return CW_ERR_NOT_FOUND;
+	if (status != CW_ERR_NOT_FOUND && status != CW_ERR_PROTOCOL)
+		return status;
+	host->log(directory->host, CW_LOG_INFO,
+		  "metadata: %s has lost the entries of this engine; they are put there again", directory->where);
 	return CW_ERR_NOT_FOUND;
 }
 
@@ -177,9 +190,6 @@ static int visit(struct cw__directory *directory, int announced, int changed)
 		status = look(directory, until);
 		if (status != CW_ERR_NOT_FOUND)
 			return status;
-		directory->host->ops->log(directory->host, CW_LOG_INFO,
-					  "metadata: %s has lost the entries of this engine; they are put there again",
-					  directory->where);
 	}
 	return put_all(directory, until);
 }

@@ -53,6 +53,7 @@ struct cw__classic_buffer {
 struct cw__descriptor {
 	char name[256];             /* "host:port": the data host is taken from here */
 	char protocol[32];          /* "tcp", "rdma", ... */
+	char tcp_data_host[64];     /* numeric; "" when absent or a name: the host of the control port */
 	uint16_t tcp_data_port;     /* 0 when none */
 	unsigned tcp_proto_version; /* 1 when absent */
 	/* Ours, in the member "x_causeway"; classic peers pass over it. */

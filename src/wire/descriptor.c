@@ -3,6 +3,7 @@
  * The JSON documents of the classic protocol: segment descriptor, notification, connection request. Members are added
  * in alphabetical order, because that is how the original writes them. docs/protocol.md, "Classic".
  */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -356,6 +357,22 @@ static int decode_announcement(struct json_object *root, struct cw__descriptor *
 	return decode_addresses(object, descriptor, &why);
 }
 
+/* Newer engines say where their data port is. Names are not taken: who connects must not wait for a name server. */
+static int decode_data_host(struct json_object *root, struct cw__descriptor *descriptor, const struct cw__why *why)
+{
+	unsigned char number[sizeof(struct in6_addr)];
+	char host[256] = "";
+
+	if (cw__json_get_text(root, "tcp_data_host", CW__JSON_OPTIONAL, host, sizeof(host), why))
+		return CW_ERR_PROTOCOL;
+	if (strlen(host) >= sizeof(descriptor->tcp_data_host) ||
+	    (inet_pton(AF_INET, host, number) != 1 && inet_pton(AF_INET6, host, number) != 1) ||
+	    !strcmp(host, "0.0.0.0") || !strcmp(host, "::"))
+		return CW_OK;
+	strcpy(descriptor->tcp_data_host, host);
+	return CW_OK;
+}
+
 static int decode_descriptor(struct json_object *root, struct cw__descriptor *descriptor, const struct cw__why *why)
 {
 	uint64_t port = 0, version = 1;
@@ -365,7 +382,7 @@ static int decode_descriptor(struct json_object *root, struct cw__descriptor *de
 		return CW_ERR_PROTOCOL;
 	if (descriptor->name[0] == '\0')
 		return cw__json_refuse(why, "member \"name\" is empty");
-	if (decode_protocol(root, descriptor, &mixed, why) ||
+	if (decode_protocol(root, descriptor, &mixed, why) || decode_data_host(root, descriptor, why) ||
 	    cw__json_get_number(root, "tcp_data_port", UINT16_MAX, CW__JSON_OPTIONAL, &port, why) ||
 	    cw__json_get_number(root, "tcp_proto_version", INT32_MAX, CW__JSON_OPTIONAL, &version, why))
 		return CW_ERR_PROTOCOL;

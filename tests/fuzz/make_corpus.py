@@ -214,6 +214,16 @@ SEEDS = {
         struct.pack("<II", 1, 0x4D435456),
     ],
     "descriptor": [REAL, NATIVE, MIXED, b'{"name":"h","protocol":"rdma","buffers":[{"rkey":[1]}]}'] + BAD + JSON,
+    "etcd_answer": [
+        b'{"header":{"revision":"7"},"kvs":[{"key":"a2V5","value":"dmFsdWU="}],"count":"1"}',
+        b'{"kvs":[{"key":"a2V5"}]}',
+        b'{"ID":"7587848390190385668","TTL":"60"}',
+        b'{"result":{"ID":"7587848390190385668","TTL":"60"}}\n',
+        b'{"token":"KMdOHUzXzmPgMVlx.12"}',
+        b'{"succeeded":true}',
+        b'{"error":"etcdserver: requested lease not found","message":"x","code":5}',
+        b'{"error":{"grpc_code":14,"message":"gone"}}',
+    ],
     "notify": [b'{"name":"","notify_msg":"success"}\n', b'{"name":[1],"notify_msg":""}', b'{"name":"n"}'] + JSON[:6],
     "rpc_meta": [
         b'{"ip_or_host_name":"192.168.3.77","rpc_port":15428}\n',

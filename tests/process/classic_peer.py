@@ -149,10 +149,11 @@ class ClassicTarget:
     """Serves buffers, a dict of address -> bytearray, until close(). What came is in notes, requests and connections.
 
     version is what the descriptor says; 1 leaves tcp_proto_version out, as old engines do, and cannot acknowledge.
-    name: for one that is known by a name in a metadata store; put_into() puts it there.
+    data_host: where the data port is, if elsewhere. name: for one that is known by a name in a metadata store;
+    put_into() puts it there.
     """
 
-    def __init__(self, buffers, version=2, host="127.0.0.1", extra=None, name=None):
+    def __init__(self, buffers, version=2, host="127.0.0.1", extra=None, name=None, data_host=None):
         self.buffers = buffers
         self.version = version
         self.extra = extra or {}
@@ -165,7 +166,7 @@ class ClassicTarget:
         self._open = set()
         self._lock = threading.Lock()
         self._control = socket.create_server((host, 0))
-        self._data = socket.create_server((host, 0))
+        self._data = socket.create_server((data_host or host, 0))
         shown = f"[{host}]" if ":" in host else host
         self.control_port = self._control.getsockname()[1]
         self.name = name or f"{shown}:{self.control_port}"

@@ -61,6 +61,28 @@ def run(build_dir):
 
 
 @pytest.fixture
+def python(build_dir):
+    """Runs Debian's Python, which has numpy, with the package that was built:
+    python("-c", "...") -> CompletedProcess."""
+    if not list((build_dir / "python/causeway").glob("_causeway*.so")):
+        pytest.skip("the Python package was not built: its headers (python3-dev) are missing")
+
+    def run_bounded(*arguments, timeout=60, environment=None, **options):
+        return subprocess.run(
+            ["/usr/bin/python3", *map(str, arguments)],
+            env={**os.environ, **(environment or {}), "PYTHONPATH": str(build_dir / "python")},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            **options,
+        )
+
+    return run_bounded
+
+
+@pytest.fixture
 def spawn(build_dir):
     """Starts a program of the build; what still runs at the end of the test is killed."""
     started = []

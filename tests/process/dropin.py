@@ -2,6 +2,7 @@
 """Mooncake's Python names as Causeway gives them, as `python -m causeway.as_mooncake` does: `mooncake` is the module
 mooncake.engine in this process, `dropins` makes engines in processes of their own (wheel_peer.py)."""
 
+import ctypes
 import importlib
 import os
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from peer import Peer
+from peer import Peer, pattern
 
 HERE = Path(__file__).resolve().parent
 
@@ -58,7 +59,7 @@ def dropins(build_dir):
 
 @pytest.fixture
 def script(build_dir):
-    """Runs a Python program in which `mooncake` is Causeway's: script(source or path, *arguments) -> CompletedProcess."""
+    """Runs a program in which `mooncake` is Causeway's: script(source or path, *arguments) -> CompletedProcess."""
 
     def run(source, *arguments, timeout=60, environment=None, base=None, before=()):
         """before: a command that runs the program."""
@@ -75,3 +76,43 @@ def script(build_dir):
         )
 
     return run
+
+
+MIB = 1 << 20
+
+
+class Memory:
+    """Bytes at a known address."""
+
+    def __init__(self, length):
+        self.block = ctypes.create_string_buffer(length)
+        self.address, self.length = ctypes.addressof(self.block), length
+
+    def fill(self, seed):
+        self.block[:] = pattern(seed, self.length)
+
+    def holds(self, seed, length=None, offset=0):
+        wanted = pattern(seed, self.length if length is None else length)
+        return self.block[offset : offset + len(wanted)] == wanted
+
+
+class Side:
+    """An engine with registered memory."""
+
+    def __init__(self, module, length=MIB):
+        self.engine = module.TransferEngine()
+        assert self.engine.initialize("127.0.0.1", "P2PHANDSHAKE", "tcp", "") == 0
+        self.name = f"127.0.0.1:{self.engine.get_rpc_port()}"
+        self.memory = Memory(length)
+        self.address = self.memory.address
+        assert self.engine.register_memory(self.address, length) == 0
+
+
+@pytest.fixture
+def here(mooncake):
+    return Side(mooncake)
+
+
+@pytest.fixture
+def there(mooncake):
+    return Side(mooncake)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""As wheel_peer.py, with memory of emulated Sunrise devices, which comes from the allocator symbols of mooncake.allocator.
-What is in it is written and read by the Tang runtime alone, so that the engine cannot vouch for itself."""
+"""As wheel_peer.py, with memory of emulated Sunrise devices, from the allocator symbols of mooncake.allocator. What is
+in it is written and read by the Tang runtime alone, so that the engine cannot vouch for itself."""
 
 import ctypes
 import os
@@ -82,7 +82,7 @@ class DevicePeer(wheel_peer.Wheel):
         return {"result": result, "text": self.engine.read_bytes_from_buffer(address + 3, len(data)).decode()}
 
     def on_stream(self, op, peer, memory, remote, length):
-        """A transfer that a stream of the memory's device waits for; both ends of it are checked by the stream alone."""
+        """A transfer that a stream of the memory's device waits for; only the stream tells when it is over."""
         before = self.current_device()["device"]
         self.tang.tangSetDevice(self.devices[memory])
         stream = ctypes.c_void_p()

@@ -109,16 +109,17 @@ class World:
     def trace(self, peer, since=0, until=None):
         """The calls of a process that began in [since, until), in the order in which they began."""
         now = time.monotonic_ns()
-        calls = self._read(peer)
+        calls = self.calls(peer)
         # Lines are written from time to time, with a call: when one of now is there, those before are.
         while peer.process.poll() is None and not any(call.begin >= now for call in calls):
             time.sleep(0.005)
             peer.device()
-            calls = self._read(peer)
+            calls = self.calls(peer)
         calls = [call for call in calls if call.begin >= since and (until is None or call.begin < until)]
         return sorted(calls, key=lambda call: call.begin)
 
-    def _read(self, peer):
+    def calls(self, peer):
+        """Those that were written so far, in the order in which they ended."""
         calls = []
         with open(self.trace_folder / f"trace-{peer.pid}.jsonl", encoding="utf-8") as lines:
             for line in lines:

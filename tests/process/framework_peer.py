@@ -2,8 +2,8 @@
 """What frameworks do with mooncake.engine, from the description of each one's calls: one class for each, driven like
 cwpeer by lines of JSON (see peer.py). The first argument names the class.
 
-The names of methods here are ours; the calls of the engine, their order, their arguments and how their results are judged
-are the framework's.
+The names of methods here are ours; the calls of the engine, their order, their arguments and how their results are
+judged are the framework's.
 """
 
 import concurrent.futures
@@ -299,7 +299,10 @@ class Weights(Framework):
         del settings
         for attempt in range(self.RETRIES):
             self.engine = TransferEngine()
-            if self.engine.initialize(name, "P2PHANDSHAKE", "rdma", os.environ.get("PS_P2P_STORE_RDMA_DEVICES", "")) == 0:
+            if (
+                self.engine.initialize(name, "P2PHANDSHAKE", "rdma", os.environ.get("PS_P2P_STORE_RDMA_DEVICES", ""))
+                == 0
+            ):
                 break
             assert attempt < self.RETRIES - 1
         return {"engine": f"{name}:{self.engine.get_rpc_port()}"}
@@ -314,9 +317,7 @@ class Weights(Framework):
 
     def read_buckets(self, session, memory, offsets, remotes, lengths):
         base = self.memory[memory][1]
-        assert (
-            self.engine.batch_transfer_sync_read(session, [base + each for each in offsets], remotes, lengths) == 0
-        )
+        assert self.engine.batch_transfer_sync_read(session, [base + each for each in offsets], remotes, lengths) == 0
         return {}
 
     def take_bucket(self, session, memory, remote, length, magic, flag, remote_flag):

@@ -7,13 +7,14 @@
 GET, PUT and DELETE of any path with ?key=...; a dictionary in memory. The variants differ where the real ones do:
 
     go      PUT always replaces; DELETE always answers 200
-    python  PUT of a key with "rpc_meta" in it that exists is answered 400 "Duplicate rpc_meta key not allowed"; DELETE of
-            a missing key 404; an empty key 400
+    python  PUT of a key with "rpc_meta" in it that exists is answered 400 "Duplicate rpc_meta key not allowed";
+            DELETE of a missing key 404; an empty key 400
 
-PUT /behave?mode=MODE[&key=KEY] makes every later answer (about that key) misbehave: good (the default), silent (accepts the request, never answers),
-trickle (one byte of an endless answer every 100 ms), garbage (no HTTP at all), huge (an endless body), endless_headers,
-early (closes in the middle of the body), hangup (closes without an answer), error (500), unauthorized (401). GET /requests
-gives a JSON list of the requests for keys so far, as [method, path, key].
+PUT /behave?mode=MODE[&key=KEY] makes every later answer (about that key) misbehave: good (the default), silent
+(accepts the request, never answers), trickle (one byte of an endless answer every 100 ms), garbage (no HTTP at all),
+huge (an endless body), endless_headers, early (closes in the middle of the body), hangup (closes without an answer),
+error (500), unauthorized (401), redirect (302 to a file, without a body). GET /requests gives a JSON list of the
+requests for keys so far, as [method, path, key].
 """
 
 import argparse
@@ -116,6 +117,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def mode_unauthorized(self):
         self.answer(401, b"who are you?")
+
+    def mode_redirect(self):
+        self.wfile.write(b"HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\nContent-Length: 0\r\n\r\n")
 
 
 class Server(ThreadingHTTPServer):

@@ -58,16 +58,17 @@ def wheel_python():
 
 @pytest.fixture
 def wheels(wheel_python, tmp_path):
-    """Makes Mooncake engines: wheels() starts and opens one. All are gone at the end of the test."""
+    """Makes Mooncake engines: wheels(name, metadata=url) starts and opens one. All are gone at the end of the test."""
     started = []
     environment = {**os.environ, "MC_FORCE_TCP": "1"}
 
-    def start():
+    def start(name="127.0.0.1", variables=None, **settings):
         # Its log is kept for a failure's sake; a pipe that nobody reads would stop it.
         with open(tmp_path / f"wheel-{len(started)}.log", "wb") as log:
-            peer = Peer([wheel_python, HERE / "wheel_peer.py"], environment=environment, stderr=log)
+            environment_of_it = {**environment, **(variables or {})}
+            peer = Peer([wheel_python, HERE / "wheel_peer.py"], environment=environment_of_it, stderr=log)
         started.append(peer)
-        return peer.open()
+        return peer.open(name, **settings)
 
     yield start
     for peer in started:

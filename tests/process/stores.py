@@ -394,8 +394,9 @@ class Redis(Server):
 
 
 @pytest.fixture
-def started_servers(tmp_path):
+def started_servers(tmp_path, monkeypatch):
     """started_servers(kind, ...) makes and starts a server; all are killed at the end of the test."""
+    monkeypatch.setenv("no_proxy", "*")  # libcurl would ask a proxy for loopback addresses, too
     servers = []
 
     def start(kind, *arguments, **options):

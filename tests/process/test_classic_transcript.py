@@ -167,8 +167,15 @@ def test_initiator_probes_and_describes(peers):
 
 
 def test_initiator_ignores_unknown_members(peers):
-    extra = {"x_new": {"deep": [1, 2]}, "tcp_data_host": "127.0.0.1", "rdma_server_name": ""}
+    extra = {"x_new": {"deep": [1, 2]}, "tcp_data_host": "no.such.host.invalid", "rdma_server_name": ""}
     with classic.ClassicTarget({BASE: bytearray(100)}, extra=extra) as mooncake:
+        peer = initiator(peers, mooncake, 100)
+        assert peer.transfer("write", "s", "m", BASE)["state"] == "COMPLETED"
+
+
+def test_initiator_goes_to_the_data_host(peers):
+    extra = {"tcp_data_host": "127.0.0.2"}
+    with classic.ClassicTarget({BASE: bytearray(100)}, extra=extra, data_host="127.0.0.2") as mooncake:
         peer = initiator(peers, mooncake, 100)
         assert peer.transfer("write", "s", "m", BASE)["state"] == "COMPLETED"
 
@@ -176,6 +183,7 @@ def test_initiator_ignores_unknown_members(peers):
 @pytest.mark.parametrize(
     "extra",
     [
+        {"tcp_data_host": 1},
         {"tcp_data_port": "x"},
         {"buffers": [{"name": "n", "addr": "abc", "length": 1}]},
         {"buffers": 3},

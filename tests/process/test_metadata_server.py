@@ -13,6 +13,7 @@ import subprocess
 import threading
 import time
 import urllib.parse
+from pathlib import Path
 
 import pytest
 
@@ -162,6 +163,23 @@ def test_limits_and_metrics(servers):
     assert server.call("DELETE", "a")[0] == 200
     assert server.call("PUT", "a", "2")[0] == 200
     assert server.metrics()["bytes"] == before  # nothing stays behind of what was refused, replaced or deleted
+
+
+def test_small_values_take_the_memory_that_is_counted(servers):
+    server = servers()
+    connection = http.client.HTTPConnection(server.host, server.port, timeout=20)
+
+    def resident():
+        status = Path(f"/proc/{server.process.pid}/status").read_text(encoding="ascii")
+        return int(re.search(r"^VmRSS:\s+(\d+) kB", status, re.M)[1]) << 10
+
+    before = resident()
+    for number in range(5000):
+        connection.request("PUT", f"{server.path}?key={number}", body="x" * 100)
+        assert connection.getresponse().read() == b"metadata updated"
+    connection.close()
+    counted = server.metrics()["bytes"]
+    assert resident() - before < 3 * counted + (4 << 20), counted
 
 
 def test_expiry(servers):

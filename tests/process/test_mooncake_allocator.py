@@ -43,7 +43,7 @@ def test_memory_from_the_symbols_is_sent_and_read(pair, length):
     assert sender.compare(memory="d", seed=2, length=length)["different"] == 0
 
 
-def test_pages_between_devices_of_two_processes(pair):
+def test_pages_between_devices_of_two_processes(pair, world):
     sender, receiver, there = pair
     sender.fill(memory="d", seed=3)
     places = [i * 8 * KIB for i in range(400)]
@@ -59,6 +59,9 @@ def test_pages_between_devices_of_two_processes(pair):
         assert answer["result"] == 0
     for place in places:
         assert receiver.compare(memory="d", seed=3, offset=place, length=4 * KIB, position=place)["different"] == 0
+    # The memory can be opened by other processes, so it went from device to device.
+    assert sender.quit() == 0
+    assert "tangIpcOpenMemHandle" in {call.symbol for call in world.calls(sender) if call.ok}
 
 
 def test_bytes_in_and_out_of_device_memory(pair):
@@ -106,7 +109,7 @@ def test_freed_memory_goes_back_to_the_runtime(pair, world):
     sender.unregister(memory="d")
     sender.free(memory="d")
     assert sender.quit() == 0
-    calls = [call for call in world._read(sender) if call.ok]
+    calls = [call for call in world.calls(sender) if call.ok]
     count = {name: sum(call.symbol == name for call in calls) for name in ("tangMalloc", "tangFree")}
     assert count["tangMalloc"] == count["tangFree"] >= 51
 
@@ -123,9 +126,7 @@ take.argtypes, take.restype = [ctypes.c_ssize_t, ctypes.c_int, ctypes.c_void_p],
 give.argtypes, give.restype = [ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int, ctypes.c_void_p], None
 """
 
-WITH_DEVICES = (
-    CALLS
-    + """
+WITH_DEVICES = CALLS + """
 assert [probe(0), probe(1), probe(2), probe(-1)] == [0, 0, -1, -1]
 assert NVLinkAllocator.detect_mem_backend() is MemoryBackend.USE_CUDAMALLOC
 for size, device in ((0, 0), (-1, 0), (-(1 << 62), 0), (100, -1), (100, 2), (100, 1 << 30), (1 << 60, 0)):
@@ -146,11 +147,8 @@ threads = [threading.Thread(target=run) for _ in range(8)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
 """
-)
 
-WITHOUT = (
-    CALLS
-    + """
+WITHOUT = CALLS + """
 assert [probe(0), take(4096, 0, None)] == [-2, None]
 assert NVLinkAllocator.detect_mem_backend() is MemoryBackend.UNSUPPORTED
 give(4096, 1, 0, None)
@@ -159,13 +157,19 @@ try:
 except ImportError as error:
     assert "torch" in str(error)
 """
-)
 
 
 @pytest.mark.parametrize("vendor", ["sunrise", "cuda"])
 def test_what_the_symbols_refuse(build_dir, script, vendor):
     need_devices(build_dir)
-    emulate = [build_dir / "bin/causeway", "emulate", f"--vendor={vendor}", "--devices=2", f"--world=allocator-{vendor}", "--"]
+    emulate = [
+        build_dir / "bin/causeway",
+        "emulate",
+        f"--vendor={vendor}",
+        "--devices=2",
+        f"--world=allocator-{vendor}",
+        "--",
+    ]
     done = script(WITH_DEVICES, before=emulate)
     assert done.returncode == 0, done.stderr
     lines = done.stderr.splitlines()
@@ -208,9 +212,7 @@ def test_what_torch_is_given(script):
     assert done.returncode == 0, done.stderr
 
 
-FABRIC = (
-    CALLS
-    + """
+FABRIC = CALLS + """
 import os
 fake = ctypes.CDLL("libcuda.so.1")
 failing = int(os.environ.get("FAKE_FAIL", 0))
@@ -228,7 +230,6 @@ for block in blocks:
 give(blocks[0], 0, 0, None)
 assert fake.fake_alive() == 0, fake.fake_alive()
 """
-)
 
 
 @pytest.mark.parametrize("failing", range(11))

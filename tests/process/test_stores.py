@@ -50,8 +50,12 @@ def open_store(build_dir):
         return opened[-1]
 
     yield start
-    for store in opened:
-        store.dispose()
+    try:
+        for store in opened:
+            assert store.process.poll() is not None or store.quit() == 0
+    finally:
+        for store in opened:
+            store.dispose()
 
 
 def until(condition, seconds=15):
@@ -473,6 +477,7 @@ def test_a_value_that_is_too_long_for_etcd(start_etcd, open_store):  # noqa: F81
         ("hangup", "IO", "without an answer"),
         ("error", "IO", "answered GET with 500 (out of order)"),
         ("unauthorized", "PERMISSION", "set metadata/user and metadata/password"),
+        ("redirect", "PROTOCOL", "answered GET with 302"),
     ],
 )
 def test_a_web_server_that_misbehaves(start_http, open_store, mode, name, part):  # noqa: F811
@@ -519,3 +524,32 @@ def test_web_requests_are_as_mooncake_s(start_http, open_store):  # noqa: F811
     store.call("del", key="mooncake/rpc_meta/a")
     asked = ["PUT", "PUT", "DELETE", "PUT", "GET", "DELETE"]
     assert server.requests() == [[method, "/metadata", "mooncake/rpc_meta/a"] for method in asked]
+
+
+# ------------------------------------------------------------------------------------------------- engines
+
+
+@pytest.mark.parametrize("kind", ["etcd", "redis"])
+def test_an_engine_with_a_password_does_not_tell_it(request, run, build_dir, kind, tmp_path):
+    if kind == "etcd":
+        server = request.getfixturevalue("start_etcd")()
+        server.protect(user="cw", password="hunter2")
+    else:
+        server = request.getfixturevalue("start_redis")(user="cw", password="hunter2")
+    settings = {"metadata/url": server.url, "metadata/user": "cw", "metadata/name": "alpha"}
+    log = tmp_path / "log"
+    with open(log, "wb") as stream:
+        engine = Peer([build_dir / "bin/cwpeer"], stderr=stream)
+    try:
+        engine.open("127.0.0.1", **settings, **{"metadata/password": "hunter2", "log/level": "trace"})
+        assert server.keys() == ["mooncake/ram/alpha", "mooncake/rpc_meta/alpha"]
+        assert engine.quit() == 0
+        assert server.keys() == []
+    finally:
+        engine.dispose()
+    assert b"hunter2" not in log.read_bytes()
+    environment = {**os.environ, "CW_METADATA_URL": server.url, "CW_METADATA_USER": "cw"}
+    done = run("causeway", "config", env={**environment, "CW_METADATA_PASSWORD": "hunter2"})
+    assert done.returncode == 0 and "***" in done.stdout and "hunter2" not in done.stdout + done.stderr
+    done = run("causeway", "config", env={**environment, "CW_METADATA_PASSWORD": "hunter3"})
+    assert "hunter3" not in done.stdout + done.stderr and "metadata/password is wrong" in done.stderr

@@ -67,7 +67,7 @@ def test_help_lists_every_flag(run):
         (["--op_type=fly"], "'fly' is not a value for --op_type: read|write|mix|write_seed|read_verify"),
         (["--seg_type=DISK"], "'DISK' is not a value for --seg_type: DRAM|VRAM"),
         (["--backend=other"], "'other' is not a value for --backend: tent|classic"),
-        (["--metadata_type=etcd"], "use --metadata_type=p2p"),
+        (["--metadata_type=etcd"], "--metadata_url_list"),
         (["--qos_classes=a:1:0:1"], "--qos_classes does not work yet"),
         (["--workload_classes_json=[]"], "--workload_classes_json does not work yet"),
         (["--seg_type_mix=DRAM,VRAM"], "use --seg_type"),

@@ -85,7 +85,6 @@ def test_help_lists_the_known_flags(run, program):
     [
         ([], "there is no transport yet for the protocol 'rdma'"),
         (["--protocol=smoke"], "unknown protocol 'smoke'"),
-        (["-protocol", "tcp"], "--metadata_server=P2PHANDSHAKE only"),
         (["--protocol=sunrise_link", "--metadata_server=P2PHANDSHAKE", "--gpu_id=-2"], "-1 stands for all"),
         (["--protocol=sunrise_link", "--gpu_id=0x"], "'0x' is not a value for --gpu_id"),
         (["--protocl=tcp"], "did you mean --protocol?"),

@@ -22,10 +22,10 @@ class Wheel:
         self.memory = {}
 
     def open(self, name, settings=None):
-        metadata = (settings or {}).get("metadata", "P2PHANDSHAKE")
-        result = self.engine.initialize(name, metadata, "tcp", "")
-        port = self.engine.get_rpc_port()
-        return {"result": result, "engine": f"{name}:{port}" if metadata == "P2PHANDSHAKE" else name}
+        """The setting "metadata" is the url of a store, where the engine is known by its name as it is."""
+        store = (settings or {}).get("metadata")
+        result = self.engine.initialize(name, store or "P2PHANDSHAKE", "tcp", "")
+        return {"result": result, "engine": name if store else f"{name}:{self.engine.get_rpc_port()}"}
 
     def map(self, memory, length, skew=0):
         block = ctypes.create_string_buffer(length + skew)

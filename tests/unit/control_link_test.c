@@ -398,6 +398,174 @@ static void test_link_unresolvable(void **state)
 	assert_int_equal(cw__control.link_open(client.control, &options, &link), CW_ERR_ADDRESS);
 }
 
+/* ------------------------------------------------------------------------- peers that a store knows */
+
+/* What a store says about a classic peer. */
+static struct cw__descriptor known_descriptor(const char *name)
+{
+	struct cw__descriptor known = { .protocol = "tcp", .tcp_data_port = 4711, .tcp_proto_version = 2 };
+
+	snprintf(known.name, sizeof(known.name), "%s", name);
+	return known;
+}
+
+/* Opens a link by its options and the port of the one address. */
+static void link_by(struct cw__link_options *options, uint16_t port, struct segment *segment)
+{
+	static char address[32];
+	static const char *addresses[] = { address };
+
+	snprintf(address, sizeof(address), "127.0.0.1:%u", port);
+	options->loop = &loop;
+	options->addresses = addresses;
+	options->address_count = 1;
+	options->segment = segment;
+	if (!options->timeout)
+		options->timeout = LIMIT;
+	memset(segment, 0, sizeof(*segment));
+	assert_int_equal(cw__control.link_open(client.control, options, &segment->link), CW_OK);
+	turn_until(segment->ups || segment->downs);
+}
+
+/* Whoever answers under another name is not the peer. */
+static void test_link_named(void **state)
+{
+	struct cw__link_options options = { .name = "engine", .named = 1 };
+	struct segment segment;
+
+	(void)state;
+	snprintf(server.called, sizeof(server.called), "engine");
+	link_by(&options, server.port, &segment);
+	assert_int_equal(segment.ups, 1);
+	cw__control.link_close(segment.link);
+
+	snprintf(server.called, sizeof(server.called), "other");
+	link_by(&options, server.port, &segment);
+	assert_int_equal(segment.ups, 0);
+	assert_int_equal(segment.status, CW_ERR_CONNECT);
+	assert_non_null(strstr(segment.text, "\"other\" answers there"));
+	cw__control.link_close(segment.link);
+
+	snprintf(server.called, sizeof(server.called), "wrong"); /* in its descriptor; its welcome says "engine" */
+	options.name = "wrong";
+	link_by(&options, server.port, &segment);
+	assert_int_equal(segment.status, CW_ERR_CONNECT);
+	assert_non_null(strstr(segment.text, "\"engine\" answers there"));
+	cw__control.link_close(segment.link);
+}
+
+/* The hello goes out at once; only when another instance answers the peer is asked who it is. */
+static void test_link_with_a_native_descriptor(void **state)
+{
+	struct cw__descriptor known = known_descriptor("engine");
+	struct cw__link_options options = { .name = "engine", .named = 1, .descriptor = &known };
+	struct segment segment;
+
+	(void)state;
+	known.native = 1;
+	known.native_version = CW__NATIVE_VERSION;
+	memcpy(known.instance, server.instance, sizeof(known.instance));
+	server.classic_off = 1;
+	link_by(&options, server.port, &segment);
+	assert_int_equal(segment.ups, 1);
+	assert_int_equal(segment.classic, 0);
+	cw__control.link_close(segment.link);
+	peer_close(&server);
+
+	memset(&server, 0, sizeof(server));
+	server.native = 1;
+	snprintf(server.called, sizeof(server.called), "engine");
+	peer_open(&server, 9); /* restarted since the store was told */
+	link_by(&options, server.port, &segment);
+	assert_int_equal(segment.ups, 1);
+	cw__control.link_close(segment.link);
+
+	snprintf(server.called, sizeof(server.called), "other");
+	link_by(&options, server.port, &segment);
+	assert_int_equal(segment.status, CW_ERR_CONNECT);
+	assert_non_null(strstr(segment.text, "\"other\" answers there"));
+	cw__control.link_close(segment.link);
+}
+
+/* The descriptor is not fetched: one that could not be the peer's own is what the link knows. */
+static void test_link_with_a_descriptor(void **state)
+{
+	struct cw__classic_buffer buffer = { 4096, 1, "" };
+	struct cw__descriptor known = known_descriptor("known");
+	struct cw__link_options options = { .name = "known", .named = 1, .descriptor = &known };
+	struct segment segment;
+
+	(void)state;
+	known.buffers = &buffer;
+	known.buffer_count = 1;
+	link_by(&options, server.port, &segment);
+	assert_int_equal(segment.ups, 1);
+	assert_int_equal(segment.classic, 1);
+	cw__control.link_retry(segment.link);
+	turn_until(segment.ups == 2);
+	assert_int_equal(server.protocol_errors, 0);
+	cw__control.link_close(segment.link);
+
+	server.classic_off = 1; /* it closes without an answer, but it is there */
+	link_by(&options, server.port, &segment);
+	assert_int_equal(segment.ups, 1);
+	cw__control.link_close(segment.link);
+}
+
+static void test_link_with_a_descriptor_and_nobody_there(void **state)
+{
+	struct cw__descriptor known = known_descriptor("known");
+	struct cw__link_options options = { .name = "known", .descriptor = &known };
+	struct segment segment;
+	struct script script = { 0 };
+	uint16_t port = server.port;
+
+	(void)state;
+	peer_close(&server);
+	link_by(&options, port, &segment);
+	assert_int_equal(segment.status, CW_ERR_CONNECT);
+	cw__control.link_close(segment.link);
+
+	script_open(&script); /* swallows the Probe */
+	options.timeout = 50 * CW__MS;
+	link_by(&options, script.port, &segment);
+	assert_int_equal(segment.status, CW_ERR_TIMED_OUT);
+	cw__control.link_close(segment.link);
+	script_close(&script);
+}
+
+static void test_link_moves(void **state)
+{
+	struct cw__descriptor known = known_descriptor("known");
+	struct cw__link_options options = { .name = "known", .descriptor = &known };
+	char address[32];
+	const char *addresses[] = { address };
+	struct segment segment;
+
+	(void)state;
+	link_by(&options, server.port, &segment);
+	assert_int_equal(segment.ups, 1);
+	peer_close(&server);
+	cw__control.link_retry(segment.link);
+	turn_until(segment.downs == 1);
+	assert_int_equal(segment.status, CW_ERR_PEER_DOWN);
+
+	snprintf(address, sizeof(address), "127.0.0.1:%u", client.port);
+	options.addresses = addresses;
+	cw__control.link_move(segment.link, &options);
+	turn_until(segment.ups == 2);
+	assert_int_equal(
+		cw__control.classic_request(segment.link, CW__CLASSIC_PROBE, "{}", 2, LIMIT, answered, &segment),
+		CW_OK);
+	turn_until(segment.answered == 1);
+	assert_int_equal(segment.answer_status, CW_OK);
+
+	options.address_count = 0;
+	cw__control.link_move(segment.link, &options);
+	assert_int_equal(segment.downs, 2);
+	cw__control.link_close(segment.link);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -413,6 +581,11 @@ int main(void)
 		TEST(test_link_without_memory),
 		TEST(test_link_several_addresses),
 		TEST(test_link_unresolvable),
+		TEST(test_link_named),
+		TEST(test_link_with_a_native_descriptor),
+		TEST(test_link_with_a_descriptor),
+		TEST(test_link_with_a_descriptor_and_nobody_there),
+		TEST(test_link_moves),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -50,6 +50,7 @@ struct peer { /* one engine */
 	uint16_t port;
 	unsigned char instance[16];
 	char name[64];
+	char called[32]; /* its name in its descriptor; "" = its address */
 	const char *bind;
 	uint64_t fixed_port, idle_timeout, unidentified_max;
 	int native, classic_off;
@@ -276,6 +277,8 @@ char *cw__core_descriptor(struct cw_host *host, int with_buffers, size_t *length
 	descriptor.native_version = CW__NATIVE_VERSION;
 	memcpy(descriptor.instance, peer->instance, 16);
 	snprintf(descriptor.name, sizeof(descriptor.name), "127.0.0.1:%u", peer->port);
+	if (*peer->called)
+		snprintf(descriptor.name, sizeof(descriptor.name), "%s", peer->called);
 	snprintf(descriptor.addresses[0], sizeof(descriptor.addresses[0]), "127.0.0.1:%u", peer->port);
 	descriptor.address_count = 1;
 	return cw__descriptor_encode(&descriptor, "2026-01-01 00:00:00.000000", length_out);

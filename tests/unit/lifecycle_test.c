@@ -5,9 +5,11 @@
  */
 #include <causeway/causeway.h>
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <malloc.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -405,6 +407,49 @@ static void the_nth_allocation_of_a_transfer_fails(void **state)
 	fail_each(transfer_of_two, 10);
 }
 
+/* The mask of blocked signals of each thread but this one. */
+static unsigned look_at_threads(void)
+{
+	DIR *folder = opendir("/proc/self/task");
+	unsigned count = 0;
+	struct dirent *entry;
+
+	assert_non_null(folder);
+	while ((entry = readdir(folder))) {
+		unsigned long long blocked = 0;
+		char path[300], line[256];
+		FILE *file;
+
+		if (entry->d_name[0] == '.' || atoi(entry->d_name) == getpid())
+			continue;
+		snprintf(path, sizeof(path), "/proc/self/task/%s/status", entry->d_name);
+		file = fopen(path, "re");
+		assert_non_null(file);
+		while (fgets(line, sizeof(line), file))
+			if (sscanf(line, "SigBlk: %llx", &blocked) == 1)
+				break;
+		fclose(file);
+		assert_true(blocked & 1ull << (SIGTERM - 1));
+		assert_true(blocked & 1ull << (SIGUSR1 - 1));
+		count++;
+	}
+	closedir(folder);
+	return count;
+}
+
+static void threads_leave_signals_to_the_program(void **state)
+{
+	struct cw_engine_options options = CW_ENGINE_OPTIONS_INIT;
+	struct cw_engine *engine;
+
+	(void)state;
+	if (SANITIZED) /* which has a thread of its own */
+		skip();
+	assert_int_equal(cw_engine_open(&options, &engine), CW_OK);
+	assert_true(look_at_threads() >= 1);
+	cw_engine_close(engine);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -413,6 +458,7 @@ int main(void)
 		cmocka_unit_test(no_descriptors_left),
 		cmocka_unit_test(openings_that_are_refused),
 		cmocka_unit_test(a_port_that_is_taken),
+		cmocka_unit_test(threads_leave_signals_to_the_program),
 		cmocka_unit_test(the_nth_allocation_of_an_engine_fails),
 		cmocka_unit_test(the_nth_allocation_of_a_transfer_fails),
 	};

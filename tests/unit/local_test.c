@@ -260,6 +260,23 @@ static void registration_rules(void **state)
 	assert_int_equal(cw_region_unregister(one), CW_OK);
 }
 
+/* Refused before the machine is asked to fill it: the system would kill a process for that. */
+static void more_memory_than_there_is(void **state)
+{
+	static const size_t lengths[] = { (size_t)1 << 50, (size_t)1 << 62, (size_t)1 << 61 };
+	struct fixture *f = *state;
+	struct cw_memory_options options = CW_MEMORY_OPTIONS_INIT;
+	struct cw_region *region = NULL;
+	void *memory = NULL;
+
+	for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+		options.flags = i % 2 ? CW_MEMORY_SHAREABLE : CW_MEMORY_SHAREABLE | CW_MEMORY_HUGE;
+		assert_int_equal(cw_memory_allocate(f->engine, lengths[i], &options, &memory, &region),
+				 CW_ERR_NO_MEMORY);
+	}
+	assert_null(region);
+}
+
 static void revoked_ranges(void **state)
 {
 	struct fixture *f = *state;
@@ -405,6 +422,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(the_target_decides, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(registration_rules, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(untouchable_memory, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(more_memory_than_there_is, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(revoked_ranges, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(batches_wait_for_what_they_name, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(queues_and_callbacks, set_up, tear_down),

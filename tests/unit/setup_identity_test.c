@@ -177,7 +177,7 @@ static void with_variables(void **state)
 	static const struct {
 		const char *server, *name, *bind_address;
 		int use_ipv6, legacy_binding;
-		const char *engine, *settings[3];
+		const char *engine, *settings[4];
 	} rows[] = {
 		{ "P2PHANDSHAKE", "node1", "", 1, 0, "node1", { "control/bind=::" } },
 		{ "P2PHANDSHAKE", "localhost:77", "", 0, 1, "localhost:77", { "control/bind=" } },
@@ -202,7 +202,8 @@ static void with_variables(void **state)
 		  0,
 		  0,
 		  "127.0.0.2",
-		  { "control/bind=", "engine/advertise=127.0.0.2", "metadata/name=prefill_0" } },
+		  { "control/bind=", "engine/advertise=127.0.0.2", "metadata/name=prefill_0",
+		    "metadata/required=on" } },
 		{ "http://s/",
 		  "prefill_0",
 		  "2001:db8::9",

@@ -191,12 +191,13 @@ static enum MHD_Result answer_get(struct metadata_http *http, struct MHD_Connect
 static enum MHD_Result answer_put(struct metadata_http *http, struct MHD_Connection *connection,
 				  const struct metadata_bytes *key, struct request *request)
 {
-	char text[METADATA_TEXT_MAX] = "full: no memory for the value, see --max-memory";
+	char text[METADATA_TEXT_MAX] = "full: no memory for the value, see --max-memory", *fitting;
 	enum metadata_result result = METADATA_FULL;
 
 	/* An empty value is a value; and what was reserved in advance is not part of it. */
-	if (!request->body.bytes)
-		request->body.bytes = malloc(1);
+	fitting = realloc(request->body.bytes, request->body.length ? request->body.length : 1);
+	if (fitting)
+		request->body.bytes = fitting;
 	metadata_store_unreserve(http->store, request->size - request->body.length);
 	request->size = request->body.length;
 	if (request->body.bytes)

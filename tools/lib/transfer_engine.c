@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "lib/buffers.h"
+#include "lib/named_engine.h"
 #include "lib/own_host.h"
 #include "lib/stop.h"
 #include "lib/units.h"
@@ -108,9 +109,6 @@ static void check_flags(const struct command_line *line, struct transfer_flags *
 	uint64_t needed;
 
 	check_protocol(line, flags->protocol);
-	if (strcmp(flags->metadata_server, "P2PHANDSHAKE") != 0)
-		arguments_refuse(line, "metadata server '%s': this version has --metadata_server=P2PHANDSHAKE only",
-				 flags->metadata_server);
 	if (strcmp(flags->backend, "classic") != 0 && strcmp(flags->backend, "tent") != 0)
 		arguments_refuse(line, "'%s' is not a value for --backend: classic|tent", flags->backend);
 	if (flags->gpu_id < -1)
@@ -154,6 +152,14 @@ static int open_engine(struct transfer_run *run)
 		.settings = { .values = { "control/port_min=15000", "control/port_max=17000" }, .count = 2 }
 	};
 
+	if (named_engine_is_wanted(run->flags->metadata_server)) {
+		const char *name = run->flags->local_server_name;
+
+		/* A target without a name is found by that of its host. */
+		own_host_name(host, sizeof(host));
+		return named_engine_start(run->command, run->flags->metadata_server,
+					  name || run->flags->mode == 0 ? name : host, 0, &run->engine);
+	}
 	host_of(run->flags->local_server_name, host, sizeof(host));
 	return engine_start(run->command, &arguments, &run->engine);
 }
@@ -194,7 +200,11 @@ static void close_run(struct transfer_run *run)
 
 static void serve(struct transfer_run *run)
 {
-	transfer_log('I', "Transfer Engine RPC using P2P handshake, listening on %s", cw_engine_name(run->engine));
+	if (named_engine_is_wanted(run->flags->metadata_server))
+		transfer_log('I', "Transfer Engine is known to the metadata server as %s", cw_engine_name(run->engine));
+	else
+		transfer_log('I', "Transfer Engine RPC using P2P handshake, listening on %s",
+			     cw_engine_name(run->engine));
 	stop_wait();
 }
 

@@ -36,9 +36,10 @@ struct transfer_flags {
 
 /* Rows for the flags that both programs have. */
 #define TRANSFER_ARGUMENTS(flags)                                                                                      \
-	{ "local_server_name", ARGUMENT_TEXT, &(flags)->local_server_name, "HOST", "own address (the host name)" },    \
-		{ "metadata_server", ARGUMENT_TEXT, &(flags)->metadata_server, "P2PHANDSHAKE",                         \
-		  "how peers find each other" },                                                                       \
+	{ "local_server_name", ARGUMENT_TEXT, &(flags)->local_server_name, "HOST",                                     \
+	  "own address or name (the host name)" },                                                                     \
+		{ "metadata_server", ARGUMENT_TEXT, &(flags)->metadata_server, "URL",                                  \
+		  "P2PHANDSHAKE, or etcd://, http:// or redis:// and a server" },                                      \
 		{ "mode", ARGUMENT_CHOICE, &(flags)->mode, "initiator|target", "which side this is (initiator)" },     \
 		{ "protocol", ARGUMENT_TEXT, &(flags)->protocol, "tcp|shm|local|sunrise_link|nvlink_intra",            \
 		  "transport; tcp to a Mooncake peer" },                                                               \

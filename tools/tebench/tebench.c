@@ -13,6 +13,7 @@
 
 #include "lib/arguments.h"
 #include "lib/engine.h"
+#include "lib/named_engine.h"
 #include "lib/own_host.h"
 #include "lib/stop.h"
 
@@ -23,6 +24,18 @@
 
 static const char *const seg_types[] = { "DRAM", "VRAM" };
 
+/* The list is that of one store's servers, as urls or as addresses. */
+static int open_named_engine(const struct tebench_options *options, struct cw_engine **engine_out)
+{
+	static const char *const schemes[] = { "", "etcd", "redis", "http" };
+	const char *list = options->metadata_url_list;
+	char url[1024];
+
+	snprintf(url, sizeof(url), "%s%s%s", strstr(list, "://") ? "" : schemes[options->metadata_type],
+		 strstr(list, "://") ? "" : "://", list);
+	return named_engine_start(COMMAND, url, options->seg_name, (unsigned)options->rpc_server_port, engine_out);
+}
+
 int tebench_open_engine(const struct tebench_options *options, struct cw_engine **engine_out)
 {
 	char host[OWN_HOST_MAX], name[OWN_HOST_MAX + 16];
@@ -32,6 +45,8 @@ int tebench_open_engine(const struct tebench_options *options, struct cw_engine 
 		.settings = { .values = { "control/port_min=15000", "control/port_max=17000" }, .count = 2 }
 	};
 
+	if (options->metadata_type != P2P)
+		return open_named_engine(options, engine_out);
 	if (*options->seg_name)
 		snprintf(host, sizeof(host), "%s", options->seg_name);
 	else
@@ -139,8 +154,8 @@ static void refuse_later(const struct command_line *line, const struct tebench_o
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
 		if (strcmp(rows[i].value, rows[i].fallback) != 0)
 			arguments_refuse(line, "--%s does not work yet; %s", rows[i].flag, rows[i].instead);
-	if (options->metadata_type != P2P)
-		arguments_refuse(line, "this metadata type does not work yet; use --metadata_type=p2p");
+	if (options->metadata_type != P2P && !*options->metadata_url_list)
+		arguments_refuse(line, "this metadata type needs the address of a server: --metadata_url_list");
 }
 
 static void check_options(const struct command_line *line, struct tebench_options *options)
@@ -200,8 +215,9 @@ static void check_options(const struct command_line *line, struct tebench_option
 	{ "target_gpu_id", ARGUMENT_INTEGER, &(o)->target_gpu_id, "N", "the target's device of thread 0 (0)" },        \
 	{ "xport_type", ARGUMENT_TEXT, &(o)->xport_type, "LIST", "use only these transports (any)" },                  \
 	{ "backend", ARGUMENT_CHOICE, &(o)->backend, "tent|classic", "accepted; there is one engine here" },           \
-	{ "metadata_type", ARGUMENT_CHOICE, &(o)->metadata_type, "p2p|etcd|redis|http", "p2p only" },                  \
-	{ "metadata_url_list", ARGUMENT_TEXT, &(o)->metadata_url_list, "LIST", "not used with p2p" },                  \
+	{ "metadata_type", ARGUMENT_CHOICE, &(o)->metadata_type, "p2p|etcd|redis|http",                                \
+	  "who knows names (p2p)" },                                                                                   \
+	{ "metadata_url_list", ARGUMENT_TEXT, &(o)->metadata_url_list, "LIST", "servers; not with p2p" },              \
 	{ "seg_type_mix", ARGUMENT_TEXT, &(o)->seg_type_mix, "LIST", "not yet" },                                      \
 	{ "qos_classes", ARGUMENT_TEXT, &(o)->qos_classes, "LIST", "not yet" },                                        \
 	{ "qos_classes_json", ARGUMENT_TEXT, &(o)->qos_classes_json, "JSON", "not yet" },                              \
@@ -217,6 +233,7 @@ int main(int argc, char **argv)
 	struct tebench_options options = {
 		.seg_name = "",
 		.target_seg_name = "",
+		.metadata_url_list = "",
 		.total_buffer_size = 1u << 30,
 		.start_block_size = 4096,
 		.max_block_size = 1u << 26,

@@ -12,6 +12,10 @@
 
 #define NOTHING UINT32_MAX /* a transfer without bytes: complete from the start */
 #define GIB (1ull << 30)
+#define EASE_NS 50000u
+#define TAKE_BACK_NS (2 * FACE_SECOND) /* for all of a submission that failed halfway */
+#define NOBODY SIZE_MAX                /* asked for a task yet */
+#define ALL (SIZE_MAX - 1)
 
 struct group {
 	struct cw_batch *batch;
@@ -38,6 +42,7 @@ struct face_batch {
 	struct cw_batch **messages;
 	size_t message_count;
 	uint64_t bytes;
+	size_t asked; /* the task that was asked for last */
 };
 
 /* Of all engines; never 0 and never INVALID_BATCH. */
@@ -56,21 +61,23 @@ int face_batch_open(struct face *face, size_t capacity, uint64_t *number_out)
 		return CW_ERR_NO_MEMORY;
 	batch->face = face;
 	batch->capacity = capacity;
+	batch->asked = NOBODY;
 	pthread_mutex_init(&batch->lock, NULL);
-	batch->number = slots_add(&batches, batch);
-	if (!batch->number) {
-		pthread_mutex_destroy(&batch->lock);
-		free(batch);
-		return CW_ERR_LIMIT;
-	}
+	/* Locked, so that whoever guesses the number finds it in the list. */
 	pthread_mutex_lock(&face->lock);
-	batch->next = face->batches;
-	if (batch->next)
-		batch->next->previous = batch;
-	face->batches = batch;
+	if (slots_add(&batches, batch, &batch->number)) {
+		*number_out = batch->number;
+		batch->next = face->batches;
+		if (batch->next)
+			batch->next->previous = batch;
+		face->batches = batch;
+		pthread_mutex_unlock(&face->lock);
+		return CW_OK;
+	}
 	pthread_mutex_unlock(&face->lock);
-	*number_out = batch->number;
-	return CW_OK;
+	pthread_mutex_destroy(&batch->lock);
+	free(batch);
+	return CW_ERR_LIMIT;
 }
 
 struct face_batch *face_batch_get(struct face *face, uint64_t number)
@@ -169,11 +176,10 @@ static struct face_progress task_progress(struct face_batch *batch, size_t numbe
 	struct group *group = &batch->groups[task.group];
 
 	if (task.place != NOTHING) {
+		int ended = is_terminal(group->batch); /* asked first: between the two it may end */
+
 		progress.status = cw_batch_request_status(group->batch, task.place, &progress.bytes);
-		/* One that could not be proved quiet in time has ended all the same. */
-		if (progress.status == CW_ERR_AGAIN && is_terminal(group->batch))
-			progress.status = cw_batch_request_status(group->batch, task.place, &progress.bytes);
-		if (progress.status == CW_ERR_AGAIN && is_terminal(group->batch))
+		if (progress.status == CW_ERR_AGAIN && ended) /* it could not be proved quiet in time */
 			progress.status = CW_ERR_TIMED_OUT;
 	}
 	if (progress.status == CW_OK && group->message)
@@ -193,8 +199,35 @@ size_t face_batch_count(struct face_batch *batch)
 	return count;
 }
 
+size_t face_batch_room(struct face_batch *batch)
+{
+	return batch->capacity - face_batch_count(batch);
+}
+
+/* With the lock: what runs of a task, once somebody has asked for it twice in a row; NULL = nothing, or the first time.
+ */
+static struct cw_batch *to_wait_for(struct face_batch *batch, size_t number, size_t asked)
+{
+	struct group *group = &batch->groups[batch->tasks[number].group];
+	int again = batch->asked == asked;
+
+	batch->asked = asked;
+	if (!again)
+		return NULL;
+	return group->batch && !is_terminal(group->batch) ? group->batch : group->message;
+}
+
+/* Programs ask in a loop until something is over. Instead of only looking, the caller does the engine's work for a
+ * moment, or sleeps when another one does it: many of them on few processors would keep the engine's thread from its.
+ * What is waited for belongs to tasks, and those stay while the batch is held. */
+static int ease(struct cw_batch *running)
+{
+	return running ? cw_batch_wait(running, EASE_NS) : CW_ERR_AGAIN;
+}
+
 int face_batch_task(struct face_batch *batch, size_t task, struct face_progress *progress_out)
 {
+	struct cw_batch *running = NULL;
 	int status = CW_OK;
 
 	pthread_mutex_lock(&batch->lock);
@@ -202,7 +235,14 @@ int face_batch_task(struct face_batch *batch, size_t task, struct face_progress 
 		*progress_out = task_progress(batch, task);
 	else
 		status = CW_ERR_INVALID;
+	if (status == CW_OK && progress_out->status == CW_ERR_AGAIN)
+		running = to_wait_for(batch, task, task);
 	pthread_mutex_unlock(&batch->lock);
+	if (ease(running) == CW_OK) {
+		pthread_mutex_lock(&batch->lock);
+		*progress_out = task_progress(batch, task);
+		pthread_mutex_unlock(&batch->lock);
+	}
 	return status;
 }
 
@@ -217,20 +257,38 @@ static int rank(int status)
 	return status == CW_ERR_AGAIN ? 4 : 3;
 }
 
-int face_batch_overall(struct face_batch *batch, struct face_progress *progress_out)
+/* With the lock. */
+static struct face_progress overall(struct face_batch *batch, size_t *running_out)
 {
 	struct face_progress all = { .status = CW_OK };
 
-	pthread_mutex_lock(&batch->lock);
 	for (size_t i = 0; i < batch->count; i++) {
 		struct face_progress one = task_progress(batch, i);
 
 		all.bytes += one.bytes;
+		if (one.status == CW_ERR_AGAIN && all.status != CW_ERR_AGAIN)
+			*running_out = i;
 		if (rank(one.status) > rank(all.status))
 			all.status = one.status;
 	}
+	return all;
+}
+
+int face_batch_overall(struct face_batch *batch, struct face_progress *progress_out)
+{
+	struct cw_batch *running = NULL;
+	size_t first = 0;
+
+	pthread_mutex_lock(&batch->lock);
+	*progress_out = overall(batch, &first);
+	if (progress_out->status == CW_ERR_AGAIN)
+		running = to_wait_for(batch, first, ALL);
 	pthread_mutex_unlock(&batch->lock);
-	*progress_out = all;
+	if (ease(running) == CW_OK) {
+		pthread_mutex_lock(&batch->lock);
+		*progress_out = overall(batch, &first);
+		pthread_mutex_unlock(&batch->lock);
+	}
 	return CW_OK;
 }
 
@@ -271,6 +329,8 @@ struct plan {
 	size_t count, held;
 	struct cw_request *requests; /* without those that have no bytes */
 	struct face_segment **segments;
+	struct cw_notify *notify; /* the message, once for each of its addressees */
+	uint32_t notify_count;
 	uint64_t bytes;
 	size_t request_count;
 };
@@ -281,6 +341,7 @@ static void plan_free(struct plan *plan)
 		face_segment_put(plan->segments[i]);
 	free(plan->requests);
 	free(plan->segments);
+	free(plan->notify);
 }
 
 /* Most submissions have one target: it is looked up once. */
@@ -318,7 +379,32 @@ static int plan_transfer(struct plan *plan, const struct face_transfer *transfer
 	return CW_OK;
 }
 
-static int plan_make(struct plan *plan, int separate)
+/* Whom a message goes to: the target of the first transfer, or each target once. */
+static int plan_message(struct plan *plan, const struct face_message *message)
+{
+	plan->notify = calloc(plan->held + 1, sizeof(*plan->notify));
+	if (!plan->notify)
+		return CW_ERR_NO_MEMORY;
+	for (size_t i = 0; i < plan->held; i++) {
+		struct cw_segment *segment = face_segment_link(plan->segments[i], 0);
+		uint32_t known = 0;
+
+		while (known < plan->notify_count && plan->notify[known].segment != segment)
+			known++;
+		if (known < plan->notify_count)
+			continue;
+		plan->notify[plan->notify_count++] = (struct cw_notify){ .segment = segment,
+									 .name = message->name,
+									 .data = message->text,
+									 .length = strlen(message->text) };
+		if (!message->all_targets)
+			break;
+	}
+	return CW_OK;
+}
+
+/* Before the batch is locked: looking segments up takes the engine's lock, which comes first. */
+static int plan_make(struct plan *plan, int separate, const struct face_message *message)
 {
 	int status = CW_OK;
 
@@ -336,7 +422,7 @@ static int plan_make(struct plan *plan, int separate)
 		status = cw_region_find(plan->batch->face->engine, (void *)(uintptr_t)local->base, local->page_size,
 					&region);
 	}
-	return status;
+	return status == CW_OK && message ? plan_message(plan, message) : status;
 }
 
 static int grow(void *array, size_t count, size_t size)
@@ -412,56 +498,37 @@ static int submit_groups(struct plan *plan, int separate)
 /* After a failure: what was submitted so far ends, and does not become part of the batch. */
 static void take_back(struct face_batch *batch, size_t groups)
 {
+	uint64_t until = face_now() + TAKE_BACK_NS;
+
+	for (size_t i = groups; i < batch->group_count; i++)
+		if (batch->groups[i].batch)
+			cw_batch_cancel(batch->groups[i].batch);
 	while (batch->group_count > groups) {
 		struct cw_batch *begun = batch->groups[--batch->group_count].batch;
+		uint64_t now = face_now();
 
 		if (begun) {
-			cw_batch_cancel(begun);
-			cw_batch_wait(begun, 2 * FACE_SECOND);
+			cw_batch_wait(begun, now < until ? until - now : 0);
 			cw_batch_release(begun);
 		}
 	}
 }
 
-/* Whom a message goes to: the target of the first transfer, or each target once. */
-static uint32_t addressees(struct plan *plan, const struct face_message *message, struct cw_notify *notify)
-{
-	uint32_t count = 0;
-
-	for (size_t i = 0; i < plan->held; i++) {
-		struct cw_segment *segment = face_segment_link(plan->segments[i], 0);
-		uint32_t known = 0;
-
-		while (known < count && notify[known].segment != segment)
-			known++;
-		if (known < count)
-			continue;
-		notify[count++] = (struct cw_notify){ .segment = segment,
-						      .name = message->name,
-						      .data = message->text,
-						      .length = strlen(message->text) };
-		if (!message->all_targets)
-			break;
-	}
-	return count;
-}
-
 /* Follows all that the batch has, and is the last of this submission. */
-static int submit_message(struct plan *plan, const struct face_message *message, size_t first_group)
+static int submit_message(struct plan *plan, size_t first_group)
 {
 	struct face_batch *batch = plan->batch;
 	struct cw_batch_options options = CW_BATCH_OPTIONS_INIT;
 	struct cw_batch **after = calloc(batch->group_count + 1, sizeof(struct cw_batch *)), *made;
-	struct cw_notify *notify = calloc(plan->held + 1, sizeof(*notify));
-	int status = after && notify ? CW_OK : CW_ERR_NO_MEMORY;
+	int status = after ? CW_OK : CW_ERR_NO_MEMORY;
 
 	for (size_t i = 0; i < batch->group_count && status == CW_OK; i++)
 		if (batch->groups[i].batch)
 			after[options.after_count++] = batch->groups[i].batch;
 	if (status == CW_OK) {
 		options.after = after;
-		options.notify = notify;
-		options.notify_count = addressees(plan, message, notify);
+		options.notify = plan->notify;
+		options.notify_count = plan->notify_count;
 		options.deadline_ns = face_now() + 60 * FACE_SECOND + batch->face->transfer_timeout_ns +
 				      (batch->bytes + plan->bytes) / GIB * FACE_SECOND;
 		status = cw_batch_submit(batch->face->engine, NULL, 0, &options, &made);
@@ -472,12 +539,11 @@ static int submit_message(struct plan *plan, const struct face_message *message,
 			batch->groups[i].message = made;
 	}
 	free(after);
-	free(notify);
 	return status;
 }
 
 /* With the lock. */
-static int submit(struct plan *plan, int separate, const struct face_message *message)
+static int submit(struct plan *plan, int separate)
 {
 	struct face_batch *batch = plan->batch;
 	size_t groups = batch->group_count;
@@ -485,8 +551,8 @@ static int submit(struct plan *plan, int separate, const struct face_message *me
 
 	if (status == CW_OK)
 		status = submit_groups(plan, separate);
-	if (status == CW_OK && message && plan->count)
-		status = submit_message(plan, message, groups);
+	if (status == CW_OK && plan->notify && plan->count)
+		status = submit_message(plan, groups);
 	if (status != CW_OK) {
 		take_back(batch, groups);
 		return status;
@@ -500,15 +566,12 @@ int face_batch_submit(struct face_batch *batch, const struct face_transfer *tran
 		      const struct face_message *message)
 {
 	struct plan plan = { .batch = batch, .transfers = transfers, .count = count };
-	int status;
+	int status = plan_make(&plan, separate, message);
 
-	/* Looked at again under the lock; here so that no array is made for more than a batch can have. */
-	if (count > batch->capacity)
-		return CW_ERR_LIMIT;
-	status = plan_make(&plan, separate);
 	if (status == CW_OK) {
 		pthread_mutex_lock(&batch->lock);
-		status = count <= batch->capacity - batch->count ? submit(&plan, separate, message) : CW_ERR_LIMIT;
+		/* Again: another thread may submit to the same batch. */
+		status = count <= batch->capacity - batch->count ? submit(&plan, separate) : CW_ERR_LIMIT;
 		pthread_mutex_unlock(&batch->lock);
 	}
 	plan_free(&plan);

@@ -96,15 +96,13 @@ int discoverTopology(transfer_engine_t engine)
 int getLocalIpAndPort(transfer_engine_t engine, char *buf_out, size_t buf_len)
 {
 	struct face *face = face_get(FACE_CLASSIC, engine);
-	char host[FACE_NAME_MAX], text[FACE_NAME_MAX + 16];
-	uint16_t port;
+	char text[FACE_NAME_MAX + 16];
 	int fits;
 
 	if (!face)
 		return argument_error;
-	face_address(face, host, &port);
+	snprintf(text, sizeof(text), strchr(face->host, ':') ? "[%s]:%u" : "%s:%u", face->host, face->port);
 	face_put(face);
-	snprintf(text, sizeof(text), strchr(host, ':') ? "[%s]:%u" : "%s:%u", host, port);
 	fits = buf_out && strlen(text) < buf_len;
 	if (fits)
 		memcpy(buf_out, text, strlen(text) + 1);
@@ -283,7 +281,7 @@ static int submit_entries(struct face_batch *batch, const struct transfer_reques
 	struct face_transfer small[TRANSFERS_SMALL], *transfers = small;
 	int status;
 
-	if (count > FACE_BATCH_MAX)
+	if (count > face_batch_room(batch)) /* before an array is read that may be shorter */
 		return CW_ERR_LIMIT;
 	if (count > TRANSFERS_SMALL)
 		transfers = malloc(count * sizeof(*transfers));

@@ -43,6 +43,32 @@ static void face_delete(struct face *face)
 	free(face);
 }
 
+/* "host", "host:port", "[v6]" or "[v6]:port" */
+static void split(const char *text, char host_out[FACE_NAME_MAX], uint16_t *port_out)
+{
+	const char *bracket = strrchr(text, ']'), *colon = strrchr(bracket ? bracket : text, ':');
+	size_t length = colon ? (size_t)(colon - text) : strlen(text);
+
+	if (bracket) {
+		text++;
+		length = (size_t)(bracket - text);
+	}
+	snprintf(host_out, FACE_NAME_MAX, "%.*s", (int)length, text);
+	*port_out = colon ? (uint16_t)strtoul(colon + 1, NULL, 10) : 0;
+}
+
+/* The host is the one that the engine was opened for; it listens perhaps on every address. */
+static void find_address(struct face *face, const char *name)
+{
+	struct cw_segment_info info = { .size = sizeof(info) };
+	char unused[FACE_NAME_MAX];
+	uint16_t port;
+
+	split(name && *name ? name : face->name, face->host, &port);
+	if (cw_segment_info_get(face->local.links->segment, &info) == CW_OK)
+		split(info.address, unused, &face->port);
+}
+
 static int open_local(struct face *face)
 {
 	int status;
@@ -74,10 +100,9 @@ static int open_engine(struct face *face, const struct setup *setup, const char 
 		return status;
 	}
 	snprintf(face->name, sizeof(face->name), "%s", cw_engine_name(face->engine));
-	for (size_t i = 0; i < setup->setting_count; i++)
-		if (strcmp(setup->settings[i].key, "metadata/name") == 0)
-			snprintf(face->given, sizeof(face->given), "%s", setup->settings[i].value);
 	status = open_local(face);
+	if (status == CW_OK)
+		find_address(face, name);
 	if (status == CW_OK && setup->metric_interval > 0)
 		status = face_metric_start(face, setup->metric_interval);
 	return status;
@@ -90,11 +115,8 @@ int face_open(enum face_kind kind, const struct setup *setup, const char *name, 
 
 	if (status == CW_OK && setup->protocol[0])
 		face_protocol(face, setup->protocol, 1);
-	if (status == CW_OK) {
-		face->number = slots_add(&engines, face);
-		if (!face->number)
-			status = CW_ERR_NO_MEMORY;
-	}
+	if (status == CW_OK && !slots_add(&engines, face, &face->number))
+		status = CW_ERR_NO_MEMORY;
 	if (status == CW_OK) {
 		*face_out = face;
 		return CW_OK;
@@ -137,7 +159,7 @@ void face_close(enum face_kind kind, void *handle, uint64_t timeout)
 	if (!face)
 		return;
 	number = face->number;
-	if (!slots_retire(&engines, number) || face->pid != getpid()) {
+	if (face->pid != getpid() || !slots_retire(&engines, number)) { /* a child leaves the parent's as it is */
 		slots_put(&engines, number);
 		return;
 	}
@@ -171,19 +193,6 @@ void face_close_graceful(void)
 	slots_each(&engines, close_graceful, NULL);
 }
 
-void face_address(const struct face *face, char host_out[FACE_NAME_MAX], uint16_t *port_out)
-{
-	const char *host = face->name, *colon = strrchr(host, ':');
-	size_t length = colon ? (size_t)(colon - host) : strlen(host);
-
-	if (length >= 2 && host[0] == '[' && host[length - 1] == ']') {
-		host++;
-		length -= 2;
-	}
-	snprintf(host_out, FACE_NAME_MAX, "%.*s", (int)length, host);
-	*port_out = colon ? (uint16_t)strtoul(colon + 1, NULL, 10) : 0;
-}
-
 /* ----------------------------------------------------------------------------------------- protocols */
 
 struct wanted {
@@ -199,7 +208,7 @@ int face_is_listed(const char *list, const char *name)
 
 	while (list && (strncmp(list, name, length) != 0 || (list[length] && list[length] != ','))) {
 		list = strchr(list, ',');
-		list += list != NULL;
+		list = list ? list + 1 : NULL;
 	}
 	return list != NULL;
 }

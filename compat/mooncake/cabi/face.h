@@ -38,6 +38,7 @@ struct face_segment {
 	uint64_t number; /* LOCAL_SEGMENT is 0 */
 	char name[FACE_NAME_MAX];
 	unsigned opens;          /* face->lock */
+	uint64_t looked_at;      /* face->lock; at the peer's state */
 	struct face_link *links; /* face->lock */
 	struct face_segment *next;
 };
@@ -61,7 +62,8 @@ struct face {
 	int graceful;                 /* closed when the process ends; shutdown.c */
 	uint64_t transfer_timeout_ns; /* 0 = the engine's default deadline */
 	char name[FACE_NAME_MAX];     /* as peers open it */
-	char given[FACE_NAME_MAX];    /* as a store publishes it; "" = the same */
+	char host[FACE_NAME_MAX];     /* where it listens, without brackets */
+	uint16_t port;
 	struct face_segment local;
 	struct face_metric *metric; /* NULL = not asked for */
 
@@ -90,9 +92,6 @@ void face_close(enum face_kind kind, void *handle, uint64_t timeout);
 
 /* Closes all engines that asked for it, in bounded time. For the end of the process. */
 void face_close_graceful(void);
-
-/* The address that the engine listens at, without brackets, and its port. */
-void face_address(const struct face *face, char host_out[FACE_NAME_MAX], uint16_t *port_out);
 
 /* Sees that a protocol of Mooncake is named once when something else is used for it; what is not built was perhaps
  * named by setup already. NOT_FOUND = there is no such protocol. */
@@ -164,6 +163,7 @@ int face_batch_close(struct face_batch *batch); /* CW_ERR_BUSY while it runs */
 int face_batch_submit(struct face_batch *batch, const struct face_transfer *transfers, size_t count, int separate,
 		      const struct face_message *message);
 size_t face_batch_count(struct face_batch *batch);
+size_t face_batch_room(struct face_batch *batch); /* for further tasks */
 int face_batch_task(struct face_batch *batch, size_t task, struct face_progress *progress_out);
 /* Fails when anything failed, else is AGAIN when anything runs. */
 int face_batch_overall(struct face_batch *batch, struct face_progress *progress_out);

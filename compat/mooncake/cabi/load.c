@@ -27,16 +27,13 @@ static int has_address(const struct sockaddr *address, const char *wanted)
 /* An engine that is named by a host name has no interface of its own: it stands for itself. */
 static void find_device(const struct face *face, char device[64])
 {
-	char host[FACE_NAME_MAX];
 	struct ifaddrs *all = NULL;
-	uint16_t port;
 
-	face_address(face, host, &port);
-	snprintf(device, 64, "%.63s", host);
+	snprintf(device, 64, "%.63s", face->host);
 	if (getifaddrs(&all) != 0)
 		return;
 	for (const struct ifaddrs *at = all; at; at = at->ifa_next)
-		if (has_address(at->ifa_addr, host)) {
+		if (has_address(at->ifa_addr, face->host)) {
 			snprintf(device, 64, "%.63s", at->ifa_name);
 			break;
 		}

@@ -73,6 +73,7 @@ int face_register(struct face *face, void *address, size_t length, const char *l
 {
 	struct cw_region_options options = CW_REGION_OPTIONS_INIT;
 	struct cw_region *region;
+	char why[200];
 	int status = place_of(location, &options.location);
 
 	if (status != CW_OK || !address || !length)
@@ -84,10 +85,11 @@ int face_register(struct face *face, void *address, size_t length, const char *l
 		options.location = NULL;
 		status = cw_region_register(face->engine, address, length, &options, &region);
 	}
+	snprintf(why, sizeof(why), "%s", status == CW_OK ? "" : cw_last_error());
 	if (status == CW_ERR_OVERLAP && is_allocated(face, address, length, access))
 		return CW_OK;
 	if (status != CW_OK)
-		face_log(face, CW_LOG_ERROR, "%p + %zu cannot be registered: %s", address, length, cw_last_error());
+		face_log(face, CW_LOG_ERROR, "%p + %zu cannot be registered: %s", address, length, why);
 	return status;
 }
 

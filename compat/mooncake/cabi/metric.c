@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "face.h"
+#include "util/thread.h"
 
 struct face_metric {
 	struct face *face;
@@ -83,7 +84,7 @@ int face_metric_start(struct face *face, double interval)
 	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
 	pthread_cond_init(&metric->wake, &monotonic);
 	pthread_condattr_destroy(&monotonic);
-	if (pthread_create(&metric->thread, NULL, run, metric) == 0) {
+	if (cw__thread_start(&metric->thread, NULL, run, metric) == 0) {
 		face->metric = metric;
 		return CW_OK;
 	}

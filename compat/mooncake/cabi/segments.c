@@ -9,6 +9,7 @@
 #include "slots.h"
 
 #define PROBE_TIMEOUT (5 * FACE_SECOND)
+#define LOOK_EVERY (FACE_SECOND / 10)
 
 /* Of all engines, so that a number of another engine is known to be one. Fits into 31 bits and begins with 1. */
 static struct slots segments = SLOTS_INIT(16, 15, 0, 0);
@@ -106,6 +107,41 @@ static int add_link(struct face_segment *segment, struct cw_segment *opened, int
 	return CW_OK;
 }
 
+/* ---------------------------------------------------------------------------------- lists of transports */
+
+struct order {
+	const char *first;
+	char list[256];
+	int found;
+};
+
+static void append(struct order *order, const char *name)
+{
+	size_t used = strlen(order->list);
+
+	snprintf(order->list + used, sizeof(order->list) - used, "%s%s", used ? "," : "", name);
+}
+
+static void add_wanted(void *arg, const char *name, int on, const char *why)
+{
+	struct order *order = arg;
+
+	(void)why;
+	if (!on || !face_is_listed(order->first, name))
+		return;
+	append(order, name);
+	order->found = 1;
+}
+
+static void add_others(void *arg, const char *name, int on, const char *why)
+{
+	struct order *order = arg;
+
+	(void)why;
+	if (on && !face_is_listed(order->first, name))
+		append(order, name);
+}
+
 /* ------------------------------------------------------------------------------------ opening, closing */
 
 /* What is known about a peer may be old. */
@@ -123,9 +159,33 @@ static int is_restarted(struct cw_segment *segment)
 
 static int looks_lost(struct cw_segment *segment)
 {
-	enum cw_peer_state state = state_of(segment);
+	return state_of(segment) != CW_PEER_UP;
+}
 
-	return state == CW_PEER_RESTARTED || state == CW_PEER_DOWN;
+/* Opening a name again and again must not disturb the engine's work each time. */
+static int is_time_to_look(struct face_segment *segment)
+{
+	uint64_t now = face_now();
+	int yes;
+
+	pthread_mutex_lock(&segment->face->lock);
+	yes = now - segment->looked_at > LOOK_EVERY;
+	if (yes)
+		segment->looked_at = now;
+	pthread_mutex_unlock(&segment->face->lock);
+	return yes;
+}
+
+/* A connection of its own: what an open segment knows about a peer that does not answer, and how long it waits before
+ * it tries again, does not count for it. Such an opening has to name transports; it names all. */
+static int open_apart(struct face_segment *segment, struct cw_segment **opened_out)
+{
+	struct cw_segment_options options = CW_SEGMENT_OPTIONS_INIT;
+	struct order order = { .first = "" };
+
+	cw_engine_transports(segment->face->engine, add_others, &order);
+	options.transports = order.list;
+	return cw_segment_open(segment->face->engine, segment->name, &options, opened_out);
 }
 
 /* Makes sure that somebody is behind a segment, which the caller holds. */
@@ -134,18 +194,16 @@ static int renew(struct face_segment *segment)
 	struct cw_segment *opened, *known = newest(segment);
 	int status = cw_segment_probe(known, PROBE_TIMEOUT, NULL);
 
-	if (status != CW_ERR_PEER_RESTARTED)
+	if (status == CW_ERR_PEER_RESTARTED)
+		status = cw_segment_open(segment->face->engine, segment->name, NULL, &opened);
+	else if (status == CW_ERR_PEER_DOWN)
+		status = open_apart(segment, &opened);
+	else
 		return status;
-	status = cw_segment_open(segment->face->engine, segment->name, NULL, &opened);
-	if (status != CW_OK)
-		return status;
-	if (opened == known) { /* somebody else was first */
-		cw_segment_close(opened);
-		return CW_OK;
+	if (status == CW_OK && (opened == known || add_link(segment, opened, 0) != CW_OK)) {
+		cw_segment_close(opened); /* somebody else was first */
+		status = opened == known ? CW_OK : CW_ERR_NO_MEMORY;
 	}
-	status = add_link(segment, opened, 0);
-	if (status != CW_OK)
-		cw_segment_close(opened);
 	return status;
 }
 
@@ -157,17 +215,17 @@ static struct face_segment *segment_new(struct face *face, const char *name, str
 		return NULL;
 	segment->face = face;
 	segment->opens = 1;
+	segment->looked_at = face_now();
 	segment->links = calloc(1, sizeof(*segment->links));
 	snprintf(segment->name, sizeof(segment->name), "%s", name);
-	if (segment->links)
-		segment->number = slots_add(&segments, segment);
-	if (!segment->number) {
-		free(segment->links);
-		free(segment);
-		return NULL;
+	if (segment->links) {
+		segment->links->segment = opened;
+		if (slots_add(&segments, segment, &segment->number))
+			return segment;
 	}
-	segment->links->segment = opened;
-	return segment;
+	free(segment->links);
+	free(segment);
+	return NULL;
 }
 
 /* One more opening of a name that is open: with a use; NULL = it is not. */
@@ -187,34 +245,31 @@ static struct face_segment *open_known(struct face *face, const char *name)
 
 static int open_new(struct face *face, const char *name, uint64_t *number_out)
 {
-	struct face_segment *segment, *known;
+	struct face_segment *segment;
 	struct cw_segment *opened;
-	int status = cw_segment_open(face->engine, name, NULL, &opened);
+	int status = cw_segment_open(face->engine, name, NULL, &opened), used;
 
 	if (status != CW_OK)
 		return status;
-	segment = segment_new(face, name, opened);
-	if (!segment) {
-		cw_segment_close(opened);
-		return CW_ERR_NO_MEMORY;
-	}
-	pthread_mutex_lock(&face->lock);
-	known = find_name(face, name); /* two threads may open the same name at once */
-	if (known) {
-		known->opens++;
-		*number_out = known->number;
+	pthread_mutex_lock(&face->lock); /* who guesses its number finds the segment in the list */
+	segment = find_name(face, name); /* two threads may open the same name at once */
+	if (segment) {
+		segment->opens++;
+		used = 0;
 	} else {
+		segment = segment_new(face, name, opened);
+		used = segment != NULL;
+	}
+	if (used) {
 		segment->next = face->segments;
 		face->segments = segment;
+	}
+	if (segment)
 		*number_out = segment->number;
-	}
 	pthread_mutex_unlock(&face->lock);
-	if (known) {
-		slots_get(&segments, segment->number);
-		slots_retire(&segments, segment->number);
-		face_segment_put(segment);
-	}
-	return CW_OK;
+	if (!used)
+		cw_segment_close(opened);
+	return segment ? CW_OK : CW_ERR_NO_MEMORY;
 }
 
 int face_segment_open(struct face *face, const char *name, int fresh, uint64_t *number_out)
@@ -224,14 +279,14 @@ int face_segment_open(struct face *face, const char *name, int fresh, uint64_t *
 
 	if (*name == '/')
 		name++;
-	if (strcmp(name, face->name) == 0 || (face->given[0] && strcmp(name, face->given) == 0)) {
+	if (strcmp(name, face->name) == 0) {
 		*number_out = 0;
 		return CW_OK;
 	}
 	segment = open_known(face, name);
 	if (!segment)
 		return open_new(face, name, number_out);
-	if (fresh || looks_lost(newest(segment)))
+	if (fresh || (is_time_to_look(segment) && looks_lost(newest(segment))))
 		status = renew(segment);
 	*number_out = segment->number;
 	if (status != CW_OK)
@@ -335,39 +390,6 @@ void face_segments_close(struct face *face)
 static const char *const hint_protocols[FACE_HINTS] = { "",    "rdma",     "mnnvl", "shm",           "nvlink_intra",
 							"gds", "io_uring", "tcp",   "ascend_direct", "sunrise_link",
 							"tpu", "ub",       "mpcomm" };
-
-struct order {
-	const char *first;
-	char list[256];
-	int found;
-};
-
-static void append(struct order *order, const char *name)
-{
-	size_t used = strlen(order->list);
-
-	snprintf(order->list + used, sizeof(order->list) - used, "%s%s", used ? "," : "", name);
-}
-
-static void add_wanted(void *arg, const char *name, int on, const char *why)
-{
-	struct order *order = arg;
-
-	(void)why;
-	if (!on || !face_is_listed(order->first, name))
-		return;
-	append(order, name);
-	order->found = 1;
-}
-
-static void add_others(void *arg, const char *name, int on, const char *why)
-{
-	struct order *order = arg;
-
-	(void)why;
-	if (on && !face_is_listed(order->first, name))
-		append(order, name);
-}
 
 /* A link that prefers the transport of a hint and may use every other; NULL = the hint cannot be followed. */
 static struct cw_segment *open_hinted(struct face_segment *segment, int hint)

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "face.h"
+#include "util/thread.h"
 
 static const int signals[] = { SIGTERM, SIGINT };
 #define SIGNALS (sizeof(signals) / sizeof(signals[0]))
@@ -65,7 +66,6 @@ static void at_exit(void)
 static int begin(void)
 {
 	pthread_attr_t attributes;
-	sigset_t all, before;
 	pthread_t thread;
 	int failed;
 
@@ -73,10 +73,7 @@ static int begin(void)
 		return -1;
 	pthread_attr_init(&attributes);
 	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	failed = pthread_create(&thread, &attributes, run, NULL);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	failed = cw__thread_start(&thread, &attributes, run, NULL);
 	pthread_attr_destroy(&attributes);
 	if (failed) {
 		close(pipe_ends[0]);

@@ -68,10 +68,10 @@ static uint32_t take_place(struct slots *slots)
 	return place;
 }
 
-uint64_t slots_add(struct slots *slots, void *object)
+int slots_add(struct slots *slots, void *object, uint64_t *number_out)
 {
-	uint64_t number = 0, word;
 	uint32_t place;
+	uint64_t word;
 
 	pthread_mutex_lock(&slots->lock);
 	place = take_place(slots);
@@ -80,12 +80,12 @@ uint64_t slots_add(struct slots *slots, void *object)
 
 		slot->object = object;
 		word = atomic_load_explicit(&slot->word, memory_order_relaxed);
-		number = number_of(slots, place, word);
-		/* Pairs with the look-up's acquire: who sees LIVE sees the object. */
+		*number_out = number_of(slots, place, word);
+		/* Pairs with the look-up's acquire: who sees LIVE sees the object, which knows its number. */
 		atomic_store_explicit(&slot->word, word | LIVE, memory_order_release);
 	}
 	pthread_mutex_unlock(&slots->lock);
-	return number;
+	return place != 0;
 }
 
 void *slots_get(struct slots *slots, uint64_t number)

@@ -36,8 +36,9 @@ struct slots {
 		.lock = PTHREAD_MUTEX_INITIALIZER, .ended = PTHREAD_COND_INITIALIZER                                   \
 	}
 
-/* The new number, or 0 (no memory, table full). The caller is not counted as a user. */
-uint64_t slots_add(struct slots *slots, void *object);
+/* Writes the number, which may be part of the object, before anybody can look it up: then the object must be ready. 0 =
+ * no memory, or the table is full. The caller is not counted as a user. */
+int slots_add(struct slots *slots, void *object, uint64_t *number_out);
 
 /* The thing behind a number, with one more user; NULL when the number is not or no longer in use. */
 void *slots_get(struct slots *slots, uint64_t number);

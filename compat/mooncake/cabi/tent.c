@@ -92,23 +92,20 @@ int tent_segment_name(tent_engine_t engine, char *buf, size_t buf_len)
 
 	if (!face)
 		return -1;
-	return answer(face, "tent_segment_name", copy_text(face->given[0] ? face->given : face->name, buf, buf_len));
+	return answer(face, "tent_segment_name", copy_text(face->name, buf, buf_len));
 }
 
 int tent_rpc_server_addr_port(tent_engine_t engine, char *addr_buf, size_t buf_len, uint16_t *port)
 {
 	struct face *face = face_get(FACE_TENT, engine);
-	char host[FACE_NAME_MAX];
-	uint16_t number;
 	int status = CW_ERR_INVALID;
 
 	if (!face)
 		return -1;
-	face_address(face, host, &number);
 	if (port)
-		status = copy_text(host, addr_buf, buf_len);
+		status = copy_text(face->host, addr_buf, buf_len);
 	if (status == CW_OK)
-		*port = number;
+		*port = face->port;
 	return answer(face, "tent_rpc_server_addr_port", status);
 }
 
@@ -397,7 +394,7 @@ static int submit(struct face_batch *batch, const tent_request_t *entries, size_
 
 	if (!entries && count)
 		return CW_ERR_INVALID;
-	if (count > FACE_BATCH_MAX)
+	if (count > face_batch_room(batch)) /* before an array is read that may be shorter */
 		return CW_ERR_LIMIT;
 	if (count > TRANSFERS_SMALL)
 		transfers = malloc(count * sizeof(*transfers));

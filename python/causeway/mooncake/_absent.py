@@ -9,7 +9,8 @@ from typing import Any, Callable, List, NoReturn, Tuple
 
 def _absent(what: str) -> NoReturn:
     raise NotImplementedError(
-        f"{what} is not part of Causeway; uninstall causeway-mooncake, or start without causeway.as_mooncake, to use Mooncake's own"
+        f"{what} is not part of Causeway; to use Mooncake's own, uninstall causeway-mooncake or start without "
+        "causeway.as_mooncake"
     )
 
 

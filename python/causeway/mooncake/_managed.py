@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import operator
 import threading
 from typing import Dict, List
 
@@ -31,6 +32,7 @@ class ManagedBuffers:
 
     def allocate(self, length: int) -> int:
         """The address of a new buffer of `length` bytes; raises causeway.Error when there is no memory."""
+        length = operator.index(length)
         if length <= 0:
             raise ValueError(f"length must be positive, not {length}")
         size = piece_size(length)
@@ -47,6 +49,7 @@ class ManagedBuffers:
 
     def free(self, address: int) -> None:
         """Raises ValueError for an address that is not that of a buffer."""
+        address = operator.index(address)
         with self._lock:
             taken = self._taken.pop(address, None)
             if taken is None:

@@ -11,6 +11,10 @@ import causeway
 
 from ._report import once
 
+TRUST_SECONDS = 0.1  # no peer is gone and back in that time
+FORGET_SECONDS = 600.0  # what is kept of a peer that is down, since it worked last
+ALIVE = (causeway.PeerState.UP, causeway.PeerState.SUSPECT)
+
 # Mooncake's names for transports, as hints of a call, and what carries the same bytes here.
 HINTS = {
     "": None,
@@ -48,6 +52,7 @@ class Peers:
         self._engine = engine
         self._timeout = timeout
         self._segments: Dict[Tuple[str, str], causeway.Segment] = {}
+        self._worked_at: Dict[Tuple[str, str], float] = {}
         self._openings: Dict[Tuple[str, str], _Opening] = {}
 
     def get(self, name: str, hint: str = "") -> causeway.Segment:
@@ -55,8 +60,10 @@ class Peers:
         name now. Raises causeway.Error when nobody answers within the time that opening may take."""
         segment = self._segments.get((name, hint))
         if segment is not None:
+            if time.monotonic() - self._worked_at.get((name, hint), 0.0) < TRUST_SECONDS:
+                return segment
             state = segment.info().state
-            if state in (causeway.PeerState.UP, causeway.PeerState.SUSPECT):
+            if state in ALIVE:
                 return segment
             if state == causeway.PeerState.DOWN:
                 try:
@@ -66,6 +73,10 @@ class Peers:
                     pass
             self._drop(name, hint, segment)
         return self._open(name, hint)
+
+    def worked(self, name: str, hint: str = "") -> None:
+        """It was opened, or a transfer completed, just now: no need to look at the peer before the next one."""
+        self._worked_at[(name, hint)] = time.monotonic()
 
     def probe(self, name: str) -> None:
         """Raises causeway.Error unless the peer, or the one that has its name now, gives a sign of life."""
@@ -77,6 +88,7 @@ class Peers:
             self.get(name).probe(self._timeout)
 
     def _drop(self, name: str, hint: str, segment: causeway.Segment) -> None:
+        self._worked_at.pop((name, hint), None)
         if self._segments.get((name, hint)) is segment:
             self._segments.pop((name, hint), None)
 
@@ -92,15 +104,26 @@ class Peers:
                 return segment
             # Whoever waited here while the attempt failed shares its end; else the waits would add up.
             if opening.error is not None and opening.failed_at > asked_at:
-                raise opening.error
+                raise opening.error.with_traceback(None)
             try:
                 segment = self._engine.open(name, timeout=self._timeout, transports=transports)
             except causeway.Error as error:
                 opening.error, opening.failed_at = error, time.monotonic()
                 raise
-            opening.error = None
+            finally:  # who waits has it; names that nobody has are not kept
+                self._openings.pop((name, hint), None)
             self._segments[(name, hint)] = segment
-            return segment
+            self.worked(name, hint)
+        self._forget_the_gone()
+        return segment
+
+    def _forget_the_gone(self) -> None:
+        """Peers of a fleet come and go under ever new names."""
+        long_ago = time.monotonic() - FORGET_SECONDS
+        for key, segment in list(self._segments.items()):
+            if self._worked_at.get(key, long_ago) > long_ago or segment.info().state in ALIVE:
+                continue
+            self._drop(*key, segment)
 
     def _transports(self, hint: str) -> str | None:
         """The list of transports for a hint: the one that it names, then the others; None = the engine decides."""

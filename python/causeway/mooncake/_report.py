@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
 import threading
 import time
 from typing import Dict, Hashable, List, Set
@@ -11,9 +13,11 @@ from typing import Dict, Hashable, List, Set
 QUIET_SECONDS = 10.0  # between two lines of one kind
 KINDS_MAX = 4096  # that are remembered; then all are forgotten
 
+_NUMBER = re.compile(r"0x[0-9a-f]+|\d+")
+
 logger = logging.getLogger("causeway.mooncake")
 
-_lock = threading.Lock()
+_lock = threading.Lock()  # a new one in a forked child
 _said: Set[str] = set()
 _failures: Dict[Hashable, List[float]] = {}  # kind: [when the next line may come, how many were kept back]
 
@@ -28,8 +32,10 @@ def once(line: str, level: int = logging.WARNING) -> None:
 
 
 def failed(kind: Hashable, line: str) -> None:
-    """Says why a call failed, unless the last line of this kind is recent; `line` then counts for the next one."""
+    """Says why a call failed, unless the last line of this kind is recent; `line` then counts for the next one.
+    Lines of one kind differ in numbers only: another reason is always said."""
     now = time.monotonic()
+    kind = (kind, _NUMBER.sub("#", line))
     with _lock:
         if len(_failures) > KINDS_MAX:
             _failures.clear()
@@ -40,3 +46,11 @@ def failed(kind: Hashable, line: str) -> None:
         kept_back, entry[0], entry[1] = int(entry[1]), now + QUIET_SECONDS, 0
     more = f" ({kept_back} more like this before)" if kept_back else ""
     logger.error("%s%s", line, more)
+
+
+def _forked() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forked)

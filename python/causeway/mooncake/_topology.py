@@ -12,8 +12,8 @@ NODES = Path("/sys/devices/system/node")
 
 
 def matrix(engine: causeway.Engine) -> str:
-    """JSON {"cpu:0": [[preferred], [others]], "cuda:0": ...}. The lists name RDMA devices and so are empty until there is
-    a transport that uses them."""
+    """JSON {"cpu:0": [[preferred], [others]], "cuda:0": ...}. The lists name RDMA devices and so are empty until there
+    is a transport that uses them."""
     nodes = sorted(int(path.name[4:]) for path in NODES.glob("node[0-9]*") if path.name[4:].isdigit()) or [0]
     places = [f"cpu:{node}" for node in nodes]
     places += [device["location"] for device in engine.topology().get("devices", [])]

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import ctypes
 import enum
+import importlib
 import os
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Dict, Optional
-
-if TYPE_CHECKING:
-    import torch
+from typing import Any, ClassVar, Dict, Optional
 
 __all__ = ["BarexAllocator", "MemoryBackend", "NVLinkAllocator", "library_path"]
 
@@ -60,12 +58,11 @@ class _Pluggable:
 
     @classmethod
     def _get(cls, path: str, allocate: str, free: str, device: Any) -> Any:
-        from torch.cuda.memory import CUDAPluggableAllocator
-
+        memory = importlib.import_module("torch.cuda.memory")
         key = (path, _device_index(device))
         with cls._lock:
             if key not in cls._made:
-                cls._made[key] = CUDAPluggableAllocator(path, allocate, free)
+                cls._made[key] = memory.CUDAPluggableAllocator(path, allocate, free)
             return cls._made[key]
 
 
@@ -73,16 +70,16 @@ class NVLinkAllocator(_Pluggable):
     """Memory that engines of other processes reach without a copy through host memory."""
 
     @classmethod
-    def get_allocator(cls, device: "torch.device") -> Any:
+    def get_allocator(cls, device: Any) -> Any:
         """The torch.cuda.memory.CUDAPluggableAllocator for a device; `torch.cuda.MemPool(it.allocator())` uses it.
         Raises ImportError without torch or without the library."""
         return cls._get(library_path(), "mc_allocator_malloc", "mc_allocator_free", device)
 
     @classmethod
     def detect_mem_backend(cls, device: Any = None) -> MemoryBackend:
-        """Where memory of a device comes from; device None = torch's current one when torch is in use, else the first."""
+        """Where memory of a device comes from; None = torch's current one when torch is in use, else the first."""
         if device is None:
-            torch = sys.modules.get("torch")
+            torch: Any = sys.modules.get("torch")
             initialized = torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized()
             device = torch.cuda.current_device() if initialized else 0
         probe = ctypes.CDLL(library_path()).mc_allocator_probe
@@ -99,10 +96,14 @@ class BarexAllocator(_Pluggable):
     _FOLDERS = ("/usr/lib", "/usr/lib64", os.path.dirname(os.path.abspath(__file__)))
 
     @classmethod
-    def get_allocator(cls, device: "torch.device") -> Any:
+    def get_allocator(cls, device: Any) -> Any:
         """As NVLinkAllocator.get_allocator(); ImportError where the library is not installed."""
         path: Optional[str] = next(
-            (file for file in (os.path.join(folder, "libaccl_barex.so") for folder in cls._FOLDERS) if os.path.exists(file)),
+            (
+                file
+                for file in (os.path.join(folder, "libaccl_barex.so") for folder in cls._FOLDERS)
+                if os.path.exists(file)
+            ),
             None,
         )
         if path is None:

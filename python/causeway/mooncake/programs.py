@@ -35,9 +35,7 @@ def http_metadata_server() -> None:
     )
     options, rest = parser.parse_known_args()
     program = _programs.path("causeway")
-    os.execv(
-        program, [program, "metadata-server", f"--host={options.host}", f"--port={options.port}", *rest]
-    )
+    os.execv(program, [program, "metadata-server", f"--host={options.host}", f"--port={options.port}", *rest])
 
 
 # ------------------------------------------------------------------------------------------------ topology
@@ -55,7 +53,9 @@ def _read_custom(path: str) -> Matrix:
 
 
 def _only(matrix: Matrix, names: List[str]) -> Matrix:
-    return {place: [[name for name in devices if name in names] for devices in ranks] for place, ranks in matrix.items()}
+    return {
+        place: [[name for name in devices if name in names] for devices in ranks] for place, ranks in matrix.items()
+    }
 
 
 def _as_tent(matrix: Matrix) -> Dict[str, Any]:
@@ -71,7 +71,8 @@ def _as_tent(matrix: Matrix) -> Dict[str, Any]:
 def topology_dump() -> int:
     """transfer_engine_topology_dump: prints `Local topology [backend/mode]: JSON`."""
     parser = argparse.ArgumentParser(
-        prog="transfer_engine_topology_dump", description="The places of memory of this machine, with devices near them."
+        prog="transfer_engine_topology_dump",
+        description="The places of memory of this machine, with devices near them.",
     )
     parser.add_argument("--device-name", default="", help="only these RDMA devices, a comma list")
     parser.add_argument("--backend", choices=["auto", "te", "tent"], default="auto", help="form of the output")

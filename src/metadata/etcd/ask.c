@@ -90,7 +90,8 @@ static int ask_endpoint(struct cw__etcd *etcd, struct attempt *attempt, uint64_t
 	}
 	if (request.code == 200)
 		return CW_OK;
-	cw__etcd_read_refusal(attempt->answer->data + before, attempt->answer->length - before, &attempt->refusal);
+	cw__etcd_read_refusal(attempt->answer->data ? attempt->answer->data + before : NULL,
+			      attempt->answer->length - before, &attempt->refusal);
 	attempt->answer->length = before;
 	return explain_refusal(attempt, request.code);
 }

@@ -74,7 +74,9 @@ static int refuse(struct store *store, const struct cw__curl_request *request, s
 			status = refusals[i].status;
 			advice = refusals[i].advice;
 		}
-	cw__curl_first_line(request->answer->data + from, request->answer->length - from, line, sizeof(line));
+	*line = '\0';
+	if (request->answer->length > from)
+		cw__curl_first_line(request->answer->data + from, request->answer->length - from, line, sizeof(line));
 	return store->host->ops->fail(status, "%s %s: answered %s with %ld%s%s%s%s", store->url.scheme,
 				      store->url.address, request->method, request->code, *line ? " (" : "", line,
 				      *line ? ")" : "", advice);

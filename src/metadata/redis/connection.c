@@ -6,13 +6,13 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <util/clock.h>
+#include <util/thread.h>
 
 #define REPLY_MAX ((size_t)CW_METADATA_VALUE_MAX + 4096)
 #define RESOLVERS_MAX 4 /* threads that wait for a name server at once */
@@ -120,7 +120,6 @@ static struct lookup *lookup_start(const char *host, const char *service)
 	struct lookup *lookup = calloc(1, sizeof(*lookup));
 	pthread_condattr_t clock;
 	pthread_attr_t detached;
-	sigset_t all, before;
 	pthread_t thread;
 	int failed;
 
@@ -136,11 +135,7 @@ static struct lookup *lookup_start(const char *host, const char *service)
 	pthread_condattr_destroy(&clock);
 	pthread_attr_init(&detached);
 	pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
-	/* Signals are for the threads of the program. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	failed = pthread_create(&thread, &detached, resolve_in_thread, lookup);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	failed = cw__thread_start(&thread, &detached, resolve_in_thread, lookup);
 	pthread_attr_destroy(&detached);
 	if (!failed)
 		return lookup;

@@ -2,7 +2,7 @@
 /* A thread for each errand; see gpu.h. */
 #include <platforms/gpu/gpu.h>
 #include <util/clock.h>
-#include <signal.h>
+#include <util/thread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -44,19 +44,6 @@ static void *go(void *arg)
 	return NULL;
 }
 
-/* The program's signals are handled by its own threads. */
-static int start(pthread_t *thread_out, struct cw__gpu_errand *errand)
-{
-	sigset_t all, before;
-	int failed;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	failed = pthread_create(thread_out, NULL, go, errand);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return failed;
-}
-
 static void prepare(struct cw__gpu_errand *errand)
 {
 	pthread_condattr_t clock;
@@ -82,7 +69,7 @@ int cw__gpu_aside(struct cw__gpu_errand *errand, uint64_t within)
 	until = cw__after(cw__now(), within);
 	at = (struct timespec){ (time_t)(until / CW__SECOND), (long)(until % CW__SECOND) };
 	prepare(errand);
-	if (start(&thread, errand)) {
+	if (cw__thread_start(&thread, NULL, go, errand)) {
 		pthread_cond_destroy(&errand->over);
 		pthread_mutex_destroy(&errand->lock);
 		return OUT_OF_MEMORY;

@@ -2,9 +2,9 @@
 /* The threads that ask recorded events whether they have happened; see watch.h. */
 #include <platforms/gpu/watch.h>
 #include <util/clock.h>
+#include <util/thread.h>
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stddef.h>
 
 /* After this many rounds without an end the thread pauses between rounds, longer each time. */
@@ -204,9 +204,6 @@ static void bury(struct watcher *watcher)
 /* Under the lock. No signal of the application is ever handled by our threads. */
 static int start_thread(struct watcher *watcher)
 {
-	sigset_t every, before;
-	int failed;
-
 	if (watcher->exited) /* late */
 		bury(watcher);
 	if (watcher->running)
@@ -215,11 +212,7 @@ static int start_thread(struct watcher *watcher)
 		condition(&all.closed);
 	all.ready = 1;
 	condition(&watcher->wake);
-	sigfillset(&every);
-	pthread_sigmask(SIG_SETMASK, &every, &before);
-	failed = pthread_create(&watcher->thread, NULL, run, watcher);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (failed) {
+	if (cw__thread_start(&watcher->thread, NULL, run, watcher)) {
 		pthread_cond_destroy(&watcher->wake);
 		return CW_ERR_NO_MEMORY;
 	}

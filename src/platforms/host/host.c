@@ -188,11 +188,35 @@ static int host_query(void *state, const struct cw_memory_options *options, stru
 	return CW_OK;
 }
 
-/* A sealed memfd of at least length bytes; -1 and errno when it cannot be had. */
+/* What the machine could give, in bytes: memory that is free or can be freed, and free swap. UINT64_MAX = unknown. */
+static uint64_t available_memory(void)
+{
+	FILE *file = fopen("/proc/meminfo", "re");
+	uint64_t total = 0;
+	char line[128];
+
+	while (file && fgets(line, sizeof(line), file)) {
+		unsigned long long kib;
+
+		if (sscanf(line, "MemAvailable: %llu kB", &kib) == 1 || sscanf(line, "SwapFree: %llu kB", &kib) == 1)
+			total += kib * 1024;
+	}
+	if (file)
+		fclose(file);
+	return total ? total : UINT64_MAX;
+}
+
+/* A sealed memfd of at least length bytes; -1 and errno when it cannot be had. To fill one that is larger than what
+ * there is would not fail: the system would kill a process for it, perhaps this one. */
 static int make_memfd(size_t length, int huge)
 {
-	int fd = memfd_create("causeway", MFD_CLOEXEC | MFD_ALLOW_SEALING | (huge ? MFD_HUGETLB | MFD_HUGE_2MB : 0));
+	int fd = -1;
 
+	if (huge || length <= available_memory())
+		fd = memfd_create("causeway",
+				  MFD_CLOEXEC | MFD_ALLOW_SEALING | (huge ? MFD_HUGETLB | MFD_HUGE_2MB : 0));
+	else
+		errno = ENOMEM;
 	if (fd < 0)
 		return -1;
 	if (ftruncate(fd, (off_t)length) || fallocate(fd, 0, 0, (off_t)length) ||

@@ -3,12 +3,12 @@
  * One copy and what it needs: the locks of devices, which are shared by all engines of the process because the runtime
  * is, the right call for the ends of the copy, and what a failure says about the devices.
  */
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <transports/peer_copy/inside.h>
+#include <util/thread.h>
 
 #define HELD_LONG CW__SECOND           /* by one call: small copies go to a lane */
 #define HELD_TOO_LONG (5 * CW__SECOND) /* nothing new is given to the device */
@@ -17,14 +17,7 @@
 
 int cw__pc_thread(pthread_t *thread_out, void *(*main)(void *arg), void *arg)
 {
-	sigset_t all, before;
-	int failed;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	failed = pthread_create(thread_out, NULL, main, arg);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return failed ? CW_ERR_NO_MEMORY : CW_OK;
+	return cw__thread_start(thread_out, NULL, main, arg) ? CW_ERR_NO_MEMORY : CW_OK;
 }
 
 /* ----------------------------------------------------------------------------------------------- locks */

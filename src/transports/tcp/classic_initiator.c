@@ -433,7 +433,9 @@ static void channel_start(struct channel *channel)
 	struct channels *channels = channel->channels;
 	const struct cw_host_ops *host = host_of(channel);
 	int fd;
-	int status = cw__tcp_dial(channels->tcp, channels->peer->address, channels->peer->classic_port, &fd);
+	const struct cw_peer *peer = channels->peer;
+	int status = cw__tcp_dial(channels->tcp, *peer->classic_host ? peer->classic_host : peer->address,
+				  peer->classic_port, &fd);
 
 	if (!status) {
 		channel->stream = cw__tcp_stream_plain(fd);
