@@ -5,7 +5,7 @@
 #include "world.h"
 
 #define PIECE 4096u
-#define SUBMISSIONS 80000u
+#define SUBMISSIONS (SANITIZED ? 8000u : 80000u)
 
 static void several_submissions(void **state)
 {
