@@ -386,8 +386,8 @@ enum cw_op { CW_OP_READ = 0, CW_OP_WRITE = 1 };
  * One side of a request. Piece i, for i in [0, count), is the range
  *     [base + index(i) * stride, base + index(i) * stride + page_size)
  * where index(i) is indices[i], or i when indices is NULL. stride 0 means page_size. Plain range: page_size = length,
- * count = 1. Local: base is an address in this process. Remote: base is an offset in the named space (space 0:
- * addresses of the peer).
+ * count = 1. Local: base is an address in this process, and all pieces lie in one region. Remote: base is an offset in
+ * the named space (space 0: addresses of the peer), and each piece lies in one region.
  */
 struct cw_vec {
 	uint64_t base;

@@ -2,7 +2,7 @@
 # What the extension offers, and the only place where it is described: the build puts these texts into it.
 import os
 from types import TracebackType
-from typing import Any, Generator, Iterable, Mapping, Protocol, Sequence, TypedDict, Union
+from typing import Any, Generator, Iterable, Mapping, Protocol, Sequence, TypedDict, Union, overload
 
 from typing_extensions import Buffer, Self, Unpack
 
@@ -360,7 +360,10 @@ class Batch:
         timeout: seconds, None = as long as it takes (every batch has a deadline); then raises Timeout, and the batch
         runs on. Releases the GIL.
         """
-    def finish(self, timeout: float | None = None) -> BatchResult | None:
+    @overload
+    def finish(self, timeout: float) -> BatchResult | None: ...
+    @overload
+    def finish(self, timeout: None = None) -> BatchResult:
         """As wait(), but a failure is returned too, and None when the time is over."""
     def result(self) -> BatchResult:
         """How it ended, or its counts so far. Never waits, never raises its failure."""

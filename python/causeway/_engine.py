@@ -22,11 +22,13 @@ _open: weakref.WeakSet[Engine] = weakref.WeakSet()
 class Engine(_causeway.Engine):
     """Owns regions, segments and batches, and moves bytes for them.
 
-    name: "host", "host:port" or "[v6]:port": what peers open; None = 127.0.0.1 and any port. `engine.name` has the port.
-    settings: such as {"transports/shm/enable": False}; they override config and environment. `causeway config` lists them.
+    name: "host", "host:port" or "[v6]:port": what peers open; None = 127.0.0.1, any port. `engine.name` has the port.
+    settings: such as {"transports/shm/enable": False}, `causeway config` lists them; they override config and
+    environment.
     config: path of a JSON file with settings.
     environment: also read the CW_* variables; they override the file.
-    log: called as log(level, line), in a thread of its own: 0 error, 1 warning, 2 info, 3 debug, 4 trace. None = stderr.
+    log: called as log(level, line), in a thread of its own: 0 error, 1 warning, 2 info, 3 debug, 4 trace. None =
+    stderr.
 
     Opens at once; raises ConfigError, BadAddress, TransferError (the port is taken), LimitReached. A context manager:
     leaving it closes the engine. One that is never closed is closed when the interpreter exits.

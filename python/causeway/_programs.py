@@ -3,9 +3,10 @@
 
 import os
 import sys
+from typing import NoReturn, Optional
 
 
-def path(name):
+def path(name: str) -> str:
     """Where the tool lies; FileNotFoundError when this installation has none."""
     program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bin", name)
     if not os.path.isfile(program):
@@ -13,7 +14,7 @@ def path(name):
     return program
 
 
-def run(name=None):
+def run(name: Optional[str] = None) -> NoReturn:
     """Replaces this process with the tool that the command is named after."""
     program = path(name or os.path.basename(sys.argv[0]))
     os.execv(program, [program, *sys.argv[1:]])

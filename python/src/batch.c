@@ -76,15 +76,18 @@ static int wait_for(PyObject *self, uint64_t timeout)
 		if (is_closing(self)) {
 			const struct timespec pause = { 0, 1000000 };
 
-			Py_BEGIN_ALLOW_THREADS nanosleep(&pause, NULL);
-			Py_END_ALLOW_THREADS continue;
+			Py_BEGIN_ALLOW_THREADS
+			nanosleep(&pause, NULL);
+			Py_END_ALLOW_THREADS
+			continue;
 		}
 		raw = handle_enter(self);
 		if (!raw)
 			return -1;
 		status = cw_batch_poll(raw) >= CW_BATCH_COMPLETED ? CW_OK : CW_ERR_AGAIN;
 		if (status && left) {
-			Py_BEGIN_ALLOW_THREADS status = cw_batch_wait(raw, left < WAIT_PIECE ? left : WAIT_PIECE);
+			Py_BEGIN_ALLOW_THREADS
+			status = cw_batch_wait(raw, left < WAIT_PIECE ? left : WAIT_PIECE);
 			Py_END_ALLOW_THREADS
 		}
 		handle_leave(self);
@@ -254,8 +257,10 @@ static PyObject *batch_fence(PyObject *self, PyObject *args, PyObject *kwargs)
 	if (!raw)
 		return NULL;
 	sync.handle = (void *)(uintptr_t)handle;
-	Py_BEGIN_ALLOW_THREADS status = cw_batch_fence(raw, &sync);
-	Py_END_ALLOW_THREADS handle_leave(self);
+	Py_BEGIN_ALLOW_THREADS
+	status = cw_batch_fence(raw, &sync);
+	Py_END_ALLOW_THREADS
+	handle_leave(self);
 	if (status)
 		return raise_status(status);
 	Py_RETURN_NONE;
@@ -295,6 +300,5 @@ static PyType_Spec spec = { "causeway._causeway.Batch", sizeof(struct handle), 0
 
 int add_batch(PyObject *module)
 {
-	batch_type = add_type(module, &spec);
-	return batch_type ? 0 : -1;
+	return add_type(module, &spec, &batch_type);
 }

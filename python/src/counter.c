@@ -52,8 +52,10 @@ static PyObject *counter_add(PyObject *self, PyObject *args, PyObject *kwargs)
 	raw = handle_enter(self);
 	if (!raw)
 		return NULL;
-	Py_BEGIN_ALLOW_THREADS status = cw_counter_add(raw, n);
-	Py_END_ALLOW_THREADS handle_leave(self);
+	Py_BEGIN_ALLOW_THREADS
+	status = cw_counter_add(raw, n);
+	Py_END_ALLOW_THREADS
+	handle_leave(self);
 	if (status)
 		return raise_status(status);
 	Py_RETURN_NONE;
@@ -82,6 +84,5 @@ static PyType_Spec spec = { "causeway._causeway.Counter", sizeof(struct handle),
 
 int add_counter(PyObject *module)
 {
-	counter_type = add_type(module, &spec);
-	return counter_type ? 0 : -1;
+	return add_type(module, &spec, &counter_type);
 }

@@ -135,8 +135,11 @@ static int engine_init(PyObject *self, PyObject *args, PyObject *kwargs)
 	options.log = key ? log_line : NULL;
 	options.log_arg = (void *)(uintptr_t)key;
 	if (ok) {
-		Py_BEGIN_ALLOW_THREADS status = cw_engine_open(&options, &raw);
-		Py_END_ALLOW_THREADS if (status) raise_status(status);
+		Py_BEGIN_ALLOW_THREADS
+		status = cw_engine_open(&options, &raw);
+		Py_END_ALLOW_THREADS
+		if (status)
+			raise_status(status);
 	}
 	free(settings.rows);
 	Py_XDECREF(settings.kept);
@@ -183,7 +186,8 @@ static int wait_for_users(struct engine *engine, uint64_t timeout)
 		piece.tv_nsec += 50000000;
 		piece.tv_sec += piece.tv_nsec / (long)SECOND_NS;
 		piece.tv_nsec %= (long)SECOND_NS;
-		Py_BEGIN_ALLOW_THREADS sem_timedwait(&engine->idle, &piece);
+		Py_BEGIN_ALLOW_THREADS
+		sem_timedwait(&engine->idle, &piece);
 		Py_END_ALLOW_THREADS
 	}
 	return 0;
@@ -200,8 +204,10 @@ static int shut(struct engine *engine, uint64_t timeout)
 		return -1;
 	}
 	handles_before_close(engine);
-	Py_BEGIN_ALLOW_THREADS cw_engine_close(raw);
-	Py_END_ALLOW_THREADS engine->raw = NULL;
+	Py_BEGIN_ALLOW_THREADS
+	cw_engine_close(raw);
+	Py_END_ALLOW_THREADS
+	engine->raw = NULL;
 	engine->state = ENGINE_CLOSED;
 	handles_after_close(engine);
 	registrations_after_close(engine);
@@ -222,7 +228,8 @@ static PyObject *engine_close(PyObject *self, PyObject *args, PyObject *kwargs)
 	    !to_duration(timeout, "timeout", CW_FOREVER, &ns))
 		return NULL;
 	while (engine->state == ENGINE_CLOSING && !engine_forked(engine)) { /* another thread is at it */
-		Py_BEGIN_ALLOW_THREADS usleep(1000);
+		Py_BEGIN_ALLOW_THREADS
+		usleep(1000);
 		Py_END_ALLOW_THREADS
 	}
 	if (engine->state != ENGINE_OPEN || engine_forked(engine))
@@ -286,8 +293,10 @@ static PyObject *engine_progress(PyObject *self, PyObject *unused)
 	(void)unused;
 	if (engine_enter(engine))
 		return NULL;
-	Py_BEGIN_ALLOW_THREADS status = cw_engine_progress(engine->raw);
-	Py_END_ALLOW_THREADS engine_leave(engine);
+	Py_BEGIN_ALLOW_THREADS
+	status = cw_engine_progress(engine->raw);
+	Py_END_ALLOW_THREADS
+	engine_leave(engine);
 	if (status)
 		return raise_status(status);
 	Py_RETURN_NONE;
@@ -336,6 +345,5 @@ static PyType_Spec spec = { "causeway._causeway.Engine", sizeof(struct engine), 
 
 int add_engine(PyObject *module)
 {
-	engine_type = add_type(module, &spec);
-	return engine_type ? 0 : -1;
+	return add_type(module, &spec, &engine_type);
 }

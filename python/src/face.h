@@ -286,6 +286,6 @@ int add_batch(PyObject *module);
 int add_counter(PyObject *module);
 int add_queue(PyObject *module);
 int add_mooncake(PyObject *module);
-PyTypeObject *add_type(PyObject *module, PyType_Spec *spec);
+int add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **type);
 
 #endif

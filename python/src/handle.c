@@ -72,7 +72,17 @@ static void finish(struct handle *handle)
 	link_remove(&handle->link);
 	if (!raw || engine_forked(engine))
 		return; /* everything is the parent's */
-	if (engine->state == ENGINE_OPEN || (engine->state == ENGINE_CLOSED && handle->kind->fate == OUTLIVES)) {
+	if (engine->state == ENGINE_OPEN && handle->kind->fate != OUTLIVES) {
+		void (*close)(void *) = handle->kind->close;
+
+		engine->users++; /* locks are taken that others may hold for long */
+		Py_BEGIN_ALLOW_THREADS
+		close(raw);
+		Py_END_ALLOW_THREADS
+		engine_leave(engine);
+		return;
+	}
+	if (engine->state != ENGINE_CLOSING && handle->kind->fate == OUTLIVES) {
 		handle->kind->close(raw);
 		return;
 	}

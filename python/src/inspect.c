@@ -202,8 +202,10 @@ PyObject *engine_topology(PyObject *self, PyObject *unused)
 	(void)unused;
 	if (engine_enter(engine))
 		return NULL;
-	Py_BEGIN_ALLOW_THREADS status = cw_engine_topology(engine->raw, collect, &topology);
-	Py_END_ALLOW_THREADS engine_leave(engine);
+	Py_BEGIN_ALLOW_THREADS
+	status = cw_engine_topology(engine->raw, collect, &topology);
+	Py_END_ALLOW_THREADS
+	engine_leave(engine);
 	if (status)
 		dict = raise_status(status);
 	else

@@ -69,14 +69,16 @@ PyObject *log_wait(PyObject *module, PyObject *args)
 	(void)module;
 	if (!PyArg_ParseTuple(args, "p:log_wait", &wait))
 		return NULL;
-	Py_BEGIN_ALLOW_THREADS pthread_mutex_lock(&lock);
+	Py_BEGIN_ALLOW_THREADS
+	pthread_mutex_lock(&lock);
 	while (wait && !first && !stopped)
 		pthread_cond_wait(&more, &lock);
 	taken = first;
 	first = NULL;
 	last = &first;
 	pthread_mutex_unlock(&lock);
-	Py_END_ALLOW_THREADS return to_list(taken);
+	Py_END_ALLOW_THREADS
+	return to_list(taken);
 }
 
 PyObject *log_stop(PyObject *module, PyObject *unused)

@@ -25,13 +25,12 @@ static PyObject *status_text(PyObject *module, PyObject *status)
 	return PyUnicode_FromString(cw_strerror(number >= INT_MIN && number <= INT_MAX ? (int)number : 1));
 }
 
-PyTypeObject *add_type(PyObject *module, PyType_Spec *spec)
+/* The types are made once, also when Python forgets the module and imports it again. */
+int add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **type)
 {
-	PyTypeObject *type = (PyTypeObject *)PyType_FromSpec(spec);
-
-	if (type && PyModule_AddType(module, type))
-		Py_CLEAR(type);
-	return type; /* the reference is the module's for ever */
+	if (!*type)
+		*type = (PyTypeObject *)PyType_FromSpec(spec);
+	return *type ? PyModule_AddType(module, *type) : -1;
 }
 
 static PyMethodDef methods[] = {
@@ -49,6 +48,14 @@ static int (*const parts[])(PyObject *module) = { add_engine,  add_region, add_s
 
 static int fill(PyObject *module)
 {
+	static int64_t owner = -1;
+	int64_t interpreter = PyInterpreterState_GetID(PyInterpreterState_Get());
+
+	if (owner >= 0 && owner != interpreter) {
+		PyErr_SetString(PyExc_ImportError, "causeway can be used by one interpreter of a process");
+		return -1;
+	}
+	owner = interpreter;
 	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
 		if (parts[i](module))
 			return -1;

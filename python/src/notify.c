@@ -48,8 +48,11 @@ PyObject *engine_notify(PyObject *self, PyObject *args, PyObject *kwargs)
 	    (notify.segment = options_enter(&options, values[0], segment_type, "segment")) != NULL &&
 	    to_message(values[2], values[1], options.kept, &notify)) {
 		sent = 1;
-		Py_BEGIN_ALLOW_THREADS status = cw_notify_send(engine->raw, &notify, timeout);
-		Py_END_ALLOW_THREADS if (status) raise_status(status);
+		Py_BEGIN_ALLOW_THREADS
+		status = cw_notify_send(engine->raw, &notify, timeout);
+		Py_END_ALLOW_THREADS
+		if (status)
+			raise_status(status);
 	}
 	options_free(&options);
 	if (!sent || status)
@@ -149,10 +152,11 @@ PyObject *engine_wait_notification(PyObject *self, PyObject *args, PyObject *kwa
 
 		if (engine_enter(engine))
 			return NULL;
-		Py_BEGIN_ALLOW_THREADS count =
-			cw_queue_wait(cw_engine_queue(engine->raw), &event, 1, left < WAIT_PIECE ? left : WAIT_PIECE);
-		Py_END_ALLOW_THREADS while (!count && arm_again(engine)) count =
-			cw_queue_poll(cw_engine_queue(engine->raw), &event, 1);
+		Py_BEGIN_ALLOW_THREADS
+		count = cw_queue_wait(cw_engine_queue(engine->raw), &event, 1, left < WAIT_PIECE ? left : WAIT_PIECE);
+		Py_END_ALLOW_THREADS
+		while (!count && arm_again(engine))
+			count = cw_queue_poll(cw_engine_queue(engine->raw), &event, 1);
 		engine_leave(engine);
 		if (count < 0)
 			return raise_status(count);

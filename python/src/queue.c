@@ -153,6 +153,5 @@ static PyType_Spec spec = { "causeway._causeway.Queue", sizeof(struct queue), 0,
 
 int add_queue(PyObject *module)
 {
-	queue_type = add_type(module, &spec);
-	return queue_type ? 0 : -1;
+	return add_type(module, &spec, &queue_type);
 }

@@ -188,10 +188,13 @@ PyObject *engine_register(PyObject *self, PyObject *args, PyObject *kwargs)
 	if (!take_memory(values[0], values[1], hold) || !take_options(values[2], values[3], hold, &options) ||
 	    engine_enter(engine))
 		goto fail;
-	Py_BEGIN_ALLOW_THREADS status =
-		cw_region_register(engine->raw, (void *)(uintptr_t)hold->address, hold->length, &options, &raw);
-	Py_END_ALLOW_THREADS if (!status) region = adopt(engine, raw, hold->address, hold->length, 0, hold);
-	else region = raise_status(status);
+	Py_BEGIN_ALLOW_THREADS
+	status = cw_region_register(engine->raw, (void *)(uintptr_t)hold->address, hold->length, &options, &raw);
+	Py_END_ALLOW_THREADS
+	if (!status)
+		region = adopt(engine, raw, hold->address, hold->length, 0, hold);
+	else
+		region = raise_status(status);
 	engine_leave(engine);
 	if (!status)
 		return region;
@@ -220,9 +223,10 @@ PyObject *engine_allocate(PyObject *self, PyObject *args, PyObject *kwargs)
 	    (values[4] && values[4] != Py_None && !to_access(values[4], &options.access)) || engine_enter(engine))
 		return NULL;
 	options.flags = (shareable ? (uint32_t)CW_MEMORY_SHAREABLE : 0) | (huge ? (uint32_t)CW_MEMORY_HUGE : 0);
-	Py_BEGIN_ALLOW_THREADS status = cw_memory_allocate(engine->raw, length, &options, &address, &raw);
-	Py_END_ALLOW_THREADS region =
-		status ? raise_status(status) : adopt(engine, raw, (uint64_t)(uintptr_t)address, length, 1, NULL);
+	Py_BEGIN_ALLOW_THREADS
+	status = cw_memory_allocate(engine->raw, length, &options, &address, &raw);
+	Py_END_ALLOW_THREADS
+	region = status ? raise_status(status) : adopt(engine, raw, (uint64_t)(uintptr_t)address, length, 1, NULL);
 	engine_leave(engine);
 	return region;
 }
@@ -279,10 +283,15 @@ static PyObject *take_back(PyObject *self, int (*call)(struct cw_region *raw))
 		return NULL;
 	raw = registration->raw;
 	registration->count--; /* the engine's reference keeps it meanwhile */
-	Py_BEGIN_ALLOW_THREADS status = call(raw);
-	Py_END_ALLOW_THREADS if (status) registration->count++;
-	else if (registration->count) drop_hold(registration);
-	else registration_end(registration);
+	Py_BEGIN_ALLOW_THREADS
+	status = call(raw);
+	Py_END_ALLOW_THREADS
+	if (status)
+		registration->count++;
+	else if (registration->count)
+		drop_hold(registration);
+	else
+		registration_end(registration);
 	engine_leave(engine);
 	if (status)
 		return raise_status(status);
@@ -343,9 +352,10 @@ static PyObject *region_revoke(PyObject *self, PyObject *args, PyObject *kwargs)
 		if (!registration)
 			return NULL;
 		raw = registration->raw;
-		Py_BEGIN_ALLOW_THREADS status =
-			cw_region_revoke(raw, offset, length, left < WAIT_PIECE ? left : WAIT_PIECE);
-		Py_END_ALLOW_THREADS engine_leave(engine);
+		Py_BEGIN_ALLOW_THREADS
+		status = cw_region_revoke(raw, offset, length, left < WAIT_PIECE ? left : WAIT_PIECE);
+		Py_END_ALLOW_THREADS
+		engine_leave(engine);
 		if (status == CW_ERR_BUSY && PyErr_CheckSignals())
 			return NULL;
 	} while (status == CW_ERR_BUSY && monotonic_ns() < until);
@@ -514,6 +524,5 @@ static PyType_Spec spec = { "causeway._causeway.Region", sizeof(struct region), 
 
 int add_region(PyObject *module)
 {
-	region_type = add_type(module, &spec);
-	return region_type ? 0 : -1;
+	return add_type(module, &spec, &region_type);
 }

@@ -49,28 +49,40 @@ PyObject *engine_open_segment(PyObject *self, PyObject *args, PyObject *kwargs)
 	    take_transports(values[3], &kept, &options.transports) && !engine_enter(engine)) {
 		if (values[1] && values[1] != Py_None && !options.timeout)
 			options.timeout = 1; /* 0 would mean the setting */
-		Py_BEGIN_ALLOW_THREADS status = cw_segment_open(engine->raw, name, &options, &raw);
-		Py_END_ALLOW_THREADS segment =
-			status ? raise_status(status) : handle_new(segment_type, engine, &kind, raw);
+		Py_BEGIN_ALLOW_THREADS
+		status = cw_segment_open(engine->raw, name, &options, &raw);
+		Py_END_ALLOW_THREADS
+		segment = status ? raise_status(status) : handle_new(segment_type, engine, &kind, raw);
 		engine_leave(engine);
 	}
 	Py_XDECREF(kept);
 	return segment;
 }
 
-static PyObject *segment_info(PyObject *self, PyObject *unused)
+/* 0, or -1 with an exception. Locks are taken that others may hold for long. */
+static int get_info(PyObject *self, struct cw_segment_info *info)
 {
-	struct cw_segment_info info = { .size = sizeof(info) };
 	struct cw_segment *raw = handle_enter(self);
 	int status;
 
-	(void)unused;
 	if (!raw)
-		return NULL;
-	Py_BEGIN_ALLOW_THREADS status = cw_segment_info_get(raw, &info);
-	Py_END_ALLOW_THREADS handle_leave(self);
+		return -1;
+	Py_BEGIN_ALLOW_THREADS
+	status = cw_segment_info_get(raw, info);
+	Py_END_ALLOW_THREADS
+	handle_leave(self);
 	if (status)
-		return raise_status(status);
+		raise_status(status);
+	return status ? -1 : 0;
+}
+
+static PyObject *segment_info(PyObject *self, PyObject *unused)
+{
+	struct cw_segment_info info = { .size = sizeof(info) };
+
+	(void)unused;
+	if (get_info(self, &info))
+		return NULL;
 	return make("SegmentInfo", "(ssy#NNNNsn)", info.name, info.address, (const char *)info.instance,
 		    (Py_ssize_t)sizeof(info.instance), PyBool_FromLong(info.classic), PyBool_FromLong(info.same_host),
 		    PyBool_FromLong(info.same_process), make("PeerState", "(i)", (int)info.state), info.transports,
@@ -80,15 +92,9 @@ static PyObject *segment_info(PyObject *self, PyObject *unused)
 static PyObject *segment_name(PyObject *self, void *unused)
 {
 	struct cw_segment_info info = { .size = sizeof(info) };
-	struct cw_segment *raw = handle_enter(self);
-	int status;
 
 	(void)unused;
-	if (!raw)
-		return NULL;
-	Py_BEGIN_ALLOW_THREADS status = cw_segment_info_get(raw, &info);
-	Py_END_ALLOW_THREADS handle_leave(self);
-	return status ? raise_status(status) : PyUnicode_FromString(info.name);
+	return get_info(self, &info) ? NULL : PyUnicode_FromString(info.name);
 }
 
 static PyObject *region_rows(const struct cw_remote_region *rows, size_t count)
@@ -127,8 +133,11 @@ static PyObject *segment_regions(PyObject *self, PyObject *unused)
 			return PyErr_NoMemory();
 		}
 		rows = grown;
-		Py_BEGIN_ALLOW_THREADS status = cw_segment_regions(raw, rows, room, &count);
-		Py_END_ALLOW_THREADS if (status || count <= room) break;
+		Py_BEGIN_ALLOW_THREADS
+		status = cw_segment_regions(raw, rows, room, &count);
+		Py_END_ALLOW_THREADS
+		if (status || count <= room)
+			break;
 		room = count + 64;
 	}
 	handle_leave(self);
@@ -152,8 +161,10 @@ static PyObject *segment_probe(PyObject *self, PyObject *args, PyObject *kwargs)
 	raw = handle_enter(self);
 	if (!raw)
 		return NULL;
-	Py_BEGIN_ALLOW_THREADS status = cw_segment_probe(raw, timeout, &ns);
-	Py_END_ALLOW_THREADS handle_leave(self);
+	Py_BEGIN_ALLOW_THREADS
+	status = cw_segment_probe(raw, timeout, &ns);
+	Py_END_ALLOW_THREADS
+	handle_leave(self);
 	return status ? raise_status(status) : PyFloat_FromDouble((double)ns / 1e9);
 }
 
@@ -206,9 +217,11 @@ static PyObject *segment_path(PyObject *self, PyObject *args, PyObject *kwargs)
 	raw = handle_enter(self);
 	if (!raw)
 		return NULL;
-	Py_BEGIN_ALLOW_THREADS status = cw_path_explain(raw, (const void *)(uintptr_t)local, remote, length, op, steps,
-							sizeof(steps) / sizeof(steps[0]), &count);
-	Py_END_ALLOW_THREADS handle_leave(self);
+	Py_BEGIN_ALLOW_THREADS
+	status = cw_path_explain(raw, (const void *)(uintptr_t)local, remote, length, op, steps,
+				 sizeof(steps) / sizeof(steps[0]), &count);
+	Py_END_ALLOW_THREADS
+	handle_leave(self);
 	if (count > sizeof(steps) / sizeof(steps[0]))
 		count = sizeof(steps) / sizeof(steps[0]);
 	return status ? raise_status(status) : step_rows(steps, count);
@@ -241,6 +254,5 @@ static PyType_Spec spec = { "causeway._causeway.Segment", sizeof(struct handle),
 
 int add_segment(PyObject *module)
 {
-	segment_type = add_type(module, &spec);
-	return segment_type ? 0 : -1;
+	return add_type(module, &spec, &segment_type);
 }

@@ -49,8 +49,9 @@ static PyObject *call_submit(struct call *call)
 	int status;
 
 	if (call->list.count > FEW) {
-		Py_BEGIN_ALLOW_THREADS status = cw_batch_submit(call->engine->raw, call->list.requests,
-								call->list.count, &call->options.raw, &raw);
+		Py_BEGIN_ALLOW_THREADS
+		status = cw_batch_submit(call->engine->raw, call->list.requests, call->list.count, &call->options.raw,
+					 &raw);
 		Py_END_ALLOW_THREADS
 	} else {
 		status = cw_batch_submit(call->engine->raw, call->list.requests, call->list.count, &call->options.raw,
@@ -128,7 +129,8 @@ static PyObject *submit_rows(struct call *call, uint64_t count)
 	int status;
 
 	if (count > FEW) {
-		Py_BEGIN_ALLOW_THREADS status = build_and_submit(&rows, call, &raw);
+		Py_BEGIN_ALLOW_THREADS
+		status = build_and_submit(&rows, call, &raw);
 		Py_END_ALLOW_THREADS
 	} else {
 		status = build_and_submit(&rows, call, &raw);

@@ -522,7 +522,7 @@ int cw_segment_open(struct cw_engine *engine, const char *name, const struct cw_
 	if (known.size != sizeof(known))
 		return cw__fail(CW_ERR_INVALID, "segment options: wrong size; use CW_SEGMENT_OPTIONS_INIT");
 	if (!name || !*name)
-		return cw__fail(CW_ERR_INVALID, "a segment is opened by its name, such as host:port; this one is empty");
+		return cw__fail(CW_ERR_INVALID, "the name is empty; names look like host:port");
 	if (strlen(name) >= sizeof(segment->name))
 		return cw__fail(CW_ERR_INVALID, "the name '%.60s...' is longer than %zu bytes", name,
 				sizeof(segment->name) - 1);

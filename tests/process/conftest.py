@@ -62,7 +62,8 @@ def run(build_dir):
 
 @pytest.fixture
 def python(build_dir):
-    """Runs Debian's Python, which has numpy, with the package that was built: python("-c", "...") -> CompletedProcess."""
+    """Runs Debian's Python, which has numpy, with the package that was built:
+    python("-c", "...") -> CompletedProcess."""
     if not list((build_dir / "python/causeway").glob("_causeway*.so")):
         pytest.skip("the Python package was not built: its headers (python3-dev) are missing")
 

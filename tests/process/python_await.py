@@ -28,12 +28,13 @@ def descriptors():
 
 
 async def case_thousand():
-    """Says when it waits; goes on when its input has a line. Everything in one engine, so that there is one thread more."""
+    """Says when it waits; goes on when its input has a line. Everything in one engine: there is one thread more."""
     engine = causeway.Engine()
     memory = engine.allocate(4096)
     segment, counter = engine.open(engine.name), engine.counter()
     before = len(os.listdir("/proc/self/task"))
-    batches = [engine.write(segment, memory.address, memory.address + 2048, 8, counter=(counter, 1)) for _ in range(COUNT)]
+    source, target = memory.address, memory.address + 2048
+    batches = [engine.write(segment, source, target, 8, counter=(counter, 1)) for _ in range(COUNT)]
     tasks = [asyncio.create_task(wait(batch)) for batch in batches]
     go = asyncio.Event()
     asyncio.get_running_loop().add_reader(0, go.set)
@@ -57,7 +58,7 @@ async def case_ends():
     counter = pair.near.counter()
     failures = [
         (pair.near.write(pair.segment, pair.here.address, 0x1000, 10), causeway.NotRegistered),
-        (pair.near.write(pair.segment, pair.here.address, 1, 10, counter=(counter, 1), deadline=0.02), causeway.TimedOut),
+        (pair.near.write(pair.segment, pair.here, 1, counter=(counter, 1), deadline=0.02), causeway.TimedOut),
     ]
     for batch, kind in failures:
         try:

@@ -168,7 +168,8 @@ def case_options():
     pair = Pair()
     with pair.near.counter() as counter:
         first = pair.near.write(pair.segment, pair.here, pair.there.address, counter=(counter, 2))
-        second = pair.near.write(pair.segment, pair.here, pair.there.address, after=[first], priority=causeway.Priority.BULK)
+        bulk = causeway.Priority.BULK
+        second = pair.near.write(pair.segment, pair.here, pair.there.address, after=[first], priority=bulk)
         assert first.state == second.state == causeway.BatchState.WAITING
         raises(causeway.Timeout, second.wait, 0.01)
         assert second.finish(0) is None
@@ -664,6 +665,36 @@ def case_sixteen_threads():
     assert (there.reshape(16, -1) == numpy.arange(1, 17)[:, None]).all()
     del there
     pair.close()
+
+
+def case_imported_twice():
+    """A module that Python forgot and imports again has the same classes; other interpreters are refused."""
+    engine = causeway.Engine()
+    for name in [name for name in sys.modules if name.startswith("causeway")]:
+        del sys.modules[name]
+    import causeway as again
+
+    assert again is not causeway and again.Region is causeway.Region
+    with again.Engine() as other:
+        engine.open(other.name).probe()
+    engine.close()
+    try:
+        import _xxsubinterpreters as interpreters
+    except ImportError:
+        return
+    stranger = interpreters.create()
+    code = f"""if True:
+        import sys
+        sys.path[:] = {sys.path!r}
+        try:
+            import causeway
+        except ImportError as error:
+            assert "one interpreter" in str(error)
+        else:
+            raise AssertionError
+    """
+    interpreters.run_string(stranger, code)
+    interpreters.destroy(stranger)
 
 
 def case_no_leak():

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A call of the runtime that never returns, whichever it is: every batch ends in time, callers come back, engines close,
-processes end, and where the call is about one device the others go on.
+"""A call of the runtime that never returns, whichever it is: every batch ends in time, callers come back, engines
+close, processes end, and where the call is about one device the others go on.
 
 Each function that the emulated libraries export hangs from its first or second call on, in both processes. The programs
 make no calls of the runtime themselves.
@@ -194,7 +194,8 @@ def cases():
         rows[f"{name} from 1"] = (f"{name} from=1", "0", name in USED)
         rows[f"{name} from 2"] = (f"{name} from=2", "1", False)
     for name in OF_A_DEVICE:
-        rows[f"{name} of device 0"] = (f"{name} device=0 from=2", "1" if "Query" in name or "Async" in name else "0", False)
+        threshold = "1" if "Query" in name or "Async" in name else "0"
+        rows[f"{name} of device 0"] = (f"{name} device=0 from=2", threshold, False)
     return rows
 
 

@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""mooncake.engine with numbers as programs have them: numpy's, arrays of any width, ranges of no bytes; and what it says
-and keeps when calls fail or the program goes on without the engine."""
+"""mooncake.engine with numbers as programs have them: numpy's, arrays of any width, ranges of no bytes; and what it
+says and keeps when calls fail or the program goes on without the engine."""
 
 import array
 import copy
 import gc
+import json
 import pickle
+import urllib.parse
+import urllib.request
 
 import pytest
 
 from dropin import Memory, here, mooncake, script, there  # noqa: F401 (fixtures)
+from stores import start_http, started_servers  # noqa: F401
 
 numpy = pytest.importorskip("numpy")
 
@@ -192,3 +196,13 @@ assert engine.transfer_sync_write(name, memory.address, remote.address, 4096) ==
 def test_an_interrupt_is_an_interrupt_wherever_it_comes(script):
     done = script(INTERRUPTED, timeout=30)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["nodeA", "nodeA:12345", "127.0.0.1", "[::1]:777"])
+def test_the_port_of_a_name_that_is_in_a_store(mooncake, start_http, name):
+    engine = mooncake.TransferEngine()
+    url = start_http().url
+    assert engine.initialize(name, url, "tcp", "") == 0
+    key = urllib.parse.quote(f"mooncake/rpc_meta/{name}", safe="")
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{url}?key={key}", timeout=5) as answer:
+        assert engine.get_rpc_port() == json.load(answer)["rpc_port"]

@@ -26,11 +26,13 @@ BYTES_PER_SECOND = 1 << 30  # what a deadline allows for
 
 
 def _total(lengths: Any) -> int:
-    """The sum of one length, a list or an array, without a loop in Python; impossible ones are for the engine to name."""
-    if not isinstance(lengths, int):
+    """The sum of one length, a list or an array, without a loop in Python. The engine names the impossible ones."""
+    if isinstance(lengths, int):
+        total = lengths
+    else:
         add = getattr(lengths, "sum", None)
-        lengths = int(add() if add else sum(lengths))
-    return min(max(lengths, 0), 1 << 63)
+        total = int(add() if add else sum(lengths))
+    return min(max(total, 0), 1 << 63)
 
 
 def _plain(values: Any) -> Any:
@@ -66,6 +68,8 @@ class Opened:
         self.timeout: Optional[float] = setup["transfer_timeout"] or None  # seconds; None = the engine's default
         self._process = os.getpid()
         self.engine = causeway.Engine(setup["name"], settings=setup["settings"])
+        with self.engine.open(self.engine.name) as itself:  # in a store, the name need not have the port
+            self.port = int(itself.info().address.rpartition(":")[2])
         self.peers = Peers(self.engine, float(milliseconds) / 1000 if milliseconds else CONNECT_SECONDS)
         self.registrations = Registrations(self.engine)
         self.managed = ManagedBuffers(self.engine)
@@ -104,8 +108,8 @@ class Opened:
         notify: Optional[TransferNotify] = None,
         **options: Any,
     ) -> causeway.Batch:
-        """Starts a transfer of one range, or of lists of them; those of no bytes need nothing, not even addresses. Raises
-        what engine.write() does, and UnknownHint."""
+        """Starts a transfer of one range, or of lists of them; those of no bytes need nothing, not even addresses.
+        Raises what engine.write() does, and UnknownHint."""
         if not isinstance(opcode, int):
             raise TypeError(f"opcode is a TransferOpcode, not {type(opcode).__name__}")
         if opcode not in (TransferOpcode.Read, TransferOpcode.Write):

@@ -104,13 +104,14 @@ class Peers:
                 return segment
             # Whoever waited here while the attempt failed shares its end; else the waits would add up.
             if opening.error is not None and opening.failed_at > asked_at:
-                raise opening.error
+                raise opening.error.with_traceback(None)
             try:
                 segment = self._engine.open(name, timeout=self._timeout, transports=transports)
             except causeway.Error as error:
                 opening.error, opening.failed_at = error, time.monotonic()
                 raise
-            opening.error = None
+            finally:  # who waits has it; names that nobody has are not kept
+                self._openings.pop((name, hint), None)
             self._segments[(name, hint)] = segment
             self.worked(name, hint)
         self._forget_the_gone()
@@ -123,7 +124,6 @@ class Peers:
             if self._worked_at.get(key, long_ago) > long_ago or segment.info().state in ALIVE:
                 continue
             self._drop(*key, segment)
-            self._openings.pop(key, None)
 
     def _transports(self, hint: str) -> str | None:
         """The list of transports for a hint: the one that it names, then the others; None = the engine decides."""

@@ -32,8 +32,8 @@ def once(line: str, level: int = logging.WARNING) -> None:
 
 
 def failed(kind: Hashable, line: str) -> None:
-    """Says why a call failed, unless the last line of this kind is recent; `line` then counts for the next one. Lines of
-    one kind differ in numbers only: another reason is always said."""
+    """Says why a call failed, unless the last line of this kind is recent; `line` then counts for the next one.
+    Lines of one kind differ in numbers only: another reason is always said."""
     now = time.monotonic()
     kind = (kind, _NUMBER.sub("#", line))
     with _lock:

@@ -170,8 +170,8 @@ class TransferEngine:
         return self._opened
 
     def get_rpc_port(self) -> int:
-        """The port that peers name this engine by, in "host:port"; 0 before initialize()."""
-        return int(self._opened.engine.name.rpartition(":")[2]) if self._opened else 0
+        """The port that this engine listens on; without a store it is part of its name. 0 before initialize()."""
+        return self._opened.port if self._opened else 0
 
     def get_engine(self) -> Optional[InnerTransferEngine]:
         """An object that keeps the engine alive, the same one for all who have it. None before initialize()."""

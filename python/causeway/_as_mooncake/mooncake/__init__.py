@@ -9,7 +9,7 @@ from pkgutil import extend_path as _extend_path
 __path__ = _extend_path(__path__, __name__)
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> object:
     """What the installed package defines in its own __init__.py, which runs when something of it is asked for."""
     installed = [_join(folder, "__init__.py") for folder in __path__[1:]]
     source = next(filter(_isfile, installed), None)
