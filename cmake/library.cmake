@@ -24,6 +24,8 @@ target_include_directories(causeway PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DI
 	$<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 target_link_libraries(causeway PRIVATE json_c Threads::Threads)
 set(export_map "${PROJECT_SOURCE_DIR}/src/causeway.map")
-target_link_options(causeway PRIVATE -Wl,--version-script=${export_map} -Wl,--as-needed -Wl,-z,now -Wl,-z,relro)
+# Never unloaded: a thread that a name server or a device holds comes back to its code, perhaps much later.
+target_link_options(causeway PRIVATE -Wl,--version-script=${export_map} -Wl,--as-needed -Wl,-z,now -Wl,-z,relro
+	-Wl,-z,nodelete)
 set_target_properties(causeway PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}
 	LINKER_LANGUAGE C LINK_DEPENDS "${export_map}")

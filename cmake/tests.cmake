@@ -35,6 +35,7 @@ fake(unresolved tangrt.c libtangrt_shared.so FAKE_UNRESOLVED)
 fake(no_device tangrt.c libtangrt_shared.so FAKE_NO_DEVICE)
 fake(cuda_link_only cuda_link_only.c libcuda.so.1)
 fake(cuda_fabric cuda_fabric.c libcuda.so.1)
+fake(silent_names silent_names.c libsilent_names.so)
 fake(hiredis_1 hiredis.c libhiredis.so.1.1.0)
 fake(hiredis_unknown hiredis.c libhiredis.so.1.1.0 FAKE_UNKNOWN)
 

@@ -93,9 +93,9 @@ struct cw__target {
 };
 
 int cw__target_set(struct cw__target *target, const struct sockaddr *address, socklen_t length);
-/* Appends what "host:port" stands for. numeric: never asks a name server (and so never blocks). Returns the new count.
- */
-size_t cw__targets_resolve(const char *text, int numeric, struct cw__target *targets, size_t count);
+/* Appends what "host:port" stands for. Waits for a name server until then; 0 = never asks one (and so never blocks).
+ * Returns the new count. */
+size_t cw__targets_resolve(const char *text, uint64_t until, struct cw__target *targets, size_t count);
 /* The numeric address of the other end, for messages. */
 void cw__control_socket_peer(int fd, char *text, size_t size);
 void cw__control_socket_nodelay(int fd);

@@ -244,7 +244,7 @@ static void greet_begin(struct cw__link *link, const struct cw__target *first)
 		if (!link->was_up && strcmp(link->given[i].text, proven.text))
 			link->race[link->race_count++] = link->given[i];
 	for (unsigned i = 0; i < link->descriptor.address_count; i++)
-		link->race_count = cw__targets_resolve(link->descriptor.addresses[i], 1, link->race, link->race_count);
+		link->race_count = cw__targets_resolve(link->descriptor.addresses[i], 0, link->race, link->race_count);
 	link->race_next = 0;
 	link->failure = CW_OK;
 	/* By the timer, so that no caller of this link is called back before its own call returned. */
@@ -489,6 +489,7 @@ static int descriptor_give(struct cw__link *link, const struct cw__descriptor *g
 
 int cw__link_open(struct cw__control *control, const struct cw__link_options *options, struct cw__link **link_out)
 {
+	uint64_t until = cw__after(control->host->ops->now(), options->timeout);
 	struct cw__link *link = calloc(1, sizeof(*link));
 
 	if (!link || (options->descriptor && descriptor_give(link, options->descriptor))) {
@@ -497,7 +498,7 @@ int cw__link_open(struct cw__control *control, const struct cw__link_options *op
 	}
 	link->named = options->named;
 	for (size_t i = 0; i < options->address_count; i++)
-		link->given_count = cw__targets_resolve(options->addresses[i], 0, link->given, link->given_count);
+		link->given_count = cw__targets_resolve(options->addresses[i], until, link->given, link->given_count);
 	if (!link->given_count) {
 		control->host->ops->log(control->host, CW_LOG_INFO, "control: \"%s\" has no address", options->name);
 		if (link->described)
@@ -557,7 +558,7 @@ void cw__link_move(struct cw__link *link, const struct cw__link_options *options
 	cw__link_enter(link);
 	link->given_count = 0;
 	for (size_t i = 0; i < options->address_count; i++)
-		link->given_count = cw__targets_resolve(options->addresses[i], 1, link->given, link->given_count);
+		link->given_count = cw__targets_resolve(options->addresses[i], 0, link->given, link->given_count);
 	if (link->given_count)
 		link->target = link->given[0];
 	if (!link->given_count || descriptor_give(link, options->descriptor)) {

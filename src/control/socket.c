@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <unistd.h>
+#include <util/resolve.h>
 
 #define BACKLOG 512
 #define BIND_TRIES 500u
@@ -40,23 +41,16 @@ static int target_known(const struct cw__target *targets, size_t count, const st
 	return 0;
 }
 
-size_t cw__targets_resolve(const char *text, int numeric, struct cw__target *targets, size_t count)
+size_t cw__targets_resolve(const char *text, uint64_t until, struct cw__target *targets, size_t count)
 {
-	struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *found = NULL;
+	struct addrinfo *found = NULL;
 	char host[256], service[8];
 	uint16_t port;
-	int failed;
 
 	if (cw__address_parse(text, 12001, host, sizeof(host), &port))
 		return count;
 	snprintf(service, sizeof(service), "%u", port);
-	hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
-	failed = getaddrinfo(host, service, &hints, &found);
-	if (failed && !numeric) {
-		hints.ai_flags = AI_NUMERICSERV;
-		failed = getaddrinfo(host, service, &hints, &found);
-	}
-	if (failed)
+	if (cw__resolve(host, service, until, &found))
 		return count;
 	for (struct addrinfo *at = found; at && count < CW__TARGETS_MAX; at = at->ai_next)
 		if (!cw__target_set(&targets[count], at->ai_addr, at->ai_addrlen) &&

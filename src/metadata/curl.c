@@ -217,6 +217,9 @@ static int prepare(struct cw__curl_handle *handle, const struct cw__curl_request
 	failed |= curl.setopt(easy, CW__CURL_TCP_KEEPALIVE, 1L);
 	failed |= curl.setopt(easy, CW__CURL_TIMEOUT_MS, milliseconds(request->timeout));
 	failed |= curl.setopt(easy, CW__CURL_CONNECTTIMEOUT_MS, milliseconds(request->timeout));
+	/* Else a request that is late waits for the thread that waits for a name server. Before 7.87 there is no way.
+	 */
+	curl.setopt(easy, CW__CURL_QUICK_EXIT, 1L);
 	failed |= curl.setopt(easy, CW__CURL_WRITEFUNCTION, receive_fn);
 	failed |= curl.setopt(easy, CW__CURL_WRITEDATA, (void *)reception);
 	failed |= curl.setopt(easy, CW__CURL_OPENSOCKETFUNCTION, socket_fn);

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <util/resolve.h>
 #include <util/thread.h>
 
 #define ADDRESSES_MAX 8
@@ -115,16 +116,16 @@ static int get_descriptor(struct cw__directory *directory, const char *name, uin
 
 /* Numeric addresses, so that nobody who connects later has to wait for a name server. */
 static int resolve(struct cw__directory *directory, const char *name, const struct cw__rpc_meta *listener,
-		   struct cw_blob *addresses)
+		   uint64_t until, struct cw_blob *addresses)
 {
 	const struct cw_host_ops *host = directory->host->ops;
-	struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *found = NULL;
-	int failed = getaddrinfo(listener->host, NULL, &hints, &found), status = CW_OK;
+	struct addrinfo *found = NULL;
+	int failed = cw__resolve(listener->host, NULL, until, &found), status = CW_OK;
 	unsigned count = 0;
 
 	if (failed)
 		return host->fail(CW_ERR_ADDRESS, "%s says that '%.60s' is on host '%.60s': %s", directory->where, name,
-				  listener->host, gai_strerror(failed));
+				  listener->host, cw__resolve_why(failed));
 	for (struct addrinfo *at = found; at && !status && count < ADDRESSES_MAX; at = at->ai_next) {
 		char numeric[64], line[80];
 		size_t length;
@@ -154,7 +155,7 @@ static int find_in_store(struct cw__directory *directory, const char *name, uint
 		return status;
 	found->described = 1;
 	status = cw__directory_get_listener(directory, name, until, &listener);
-	return status ? status : resolve(directory, name, &listener, &found->addresses);
+	return status ? status : resolve(directory, name, &listener, until, &found->addresses);
 }
 
 /* Where names are addresses. */

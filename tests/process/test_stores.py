@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Each metadata store alone (store_driver.c) against real servers: what is put can be got, by everybody, and leases."""
 
+import ctypes
+import ctypes.util
 import os
+import re
 import time
 
 import pytest
@@ -16,9 +19,10 @@ SLACK_MS = 500  # how much later than its timeout a call may end
 class Store(Peer):
     """The driver with an open store. Values are bytes."""
 
-    def __init__(self, build_dir, url, libraries=None, **settings):
+    def __init__(self, build_dir, url, libraries=None, preload=None, **settings):
         """libraries: a folder that is searched first."""
-        environment = {**os.environ, **({"LD_LIBRARY_PATH": str(libraries)} if libraries else {})}
+        wanted = {"LD_LIBRARY_PATH": libraries, "LD_PRELOAD": preload}
+        environment = {**os.environ, **{name: str(value) for name, value in wanted.items() if value}}
         super().__init__([build_dir / "bin/cwstore"], environment=environment)
         self.attach(url, **settings)
 
@@ -177,6 +181,27 @@ def test_a_host_that_cannot_be_found(any_store, open_store):  # noqa: F811
     answer = store.answer("get", key="a", timeout_ms=2000)
     assert answer["name"] in ("ERR_CONNECT", "ERR_TIMED_OUT"), answer
     assert name in answer["text"] and answer["ms"] < 2000 + SLACK_MS
+
+
+def curl_waits_for_name_servers():
+    """Older ones do, whatever the timeout is."""
+    library = ctypes.util.find_library("curl") or ctypes.util.find_library("curl-gnutls")
+    if not library:
+        return False
+    version = ctypes.CDLL(library).curl_version
+    version.restype = ctypes.c_char_p
+    found = re.match(rb"libcurl/(\d+)\.(\d+)", version())
+    return (int(found[1]), int(found[2])) < (7, 87)
+
+
+@pytest.mark.parametrize("url", ["http://name:1/metadata", "etcd://name:1", "redis://name:1"])
+def test_a_name_server_that_does_not_answer(build_dir, open_store, url):
+    if not url.startswith("redis") and curl_waits_for_name_servers():
+        pytest.skip("this libcurl waits for name servers")
+    store = open_store(url, preload=build_dir / "tests/fake/silent_names/libsilent_names.so")
+    for _ in range(2):
+        answer = store.answer("get", key="a", timeout_ms=300)
+        assert answer["name"] == "ERR_TIMED_OUT" and answer["ms"] < 300 + SLACK_MS, answer
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 #include <util/clock.h>
-#include <util/thread.h>
+#include <util/resolve.h>
 
 #define REPLY_MAX ((size_t)CW_METADATA_VALUE_MAX + 4096)
-#define RESOLVERS_MAX 4 /* threads that wait for a name server at once */
 
 /* One line about a system error, in lower case as all of ours. */
 static int fail_errno(int status, int error, char *why, size_t why_size)
@@ -48,131 +47,6 @@ static int wait_for(int fd, short events, uint64_t deadline)
 	}
 }
 
-/* ------------------------------------------------------------------------------------------------ names */
-
-/* A name server may take longer than a call has, and nothing can hurry getaddrinfo(): a thread waits for it, and what
- * came too late is thrown away. */
-struct lookup {
-	pthread_mutex_t lock;
-	pthread_cond_t changed;
-	/* Guarded by lock. */
-	int holders; /* the thread and the caller; the last one frees it */
-	int done, error;
-	struct addrinfo *found;
-	char host[256], service[8];
-};
-
-static pthread_mutex_t resolvers_lock = PTHREAD_MUTEX_INITIALIZER;
-static unsigned resolvers; /* guarded by resolvers_lock */
-
-static void count_resolver(int change)
-{
-	pthread_mutex_lock(&resolvers_lock);
-	resolvers = (unsigned)((int)resolvers + change);
-	pthread_mutex_unlock(&resolvers_lock);
-}
-
-static int may_resolve(void)
-{
-	int may;
-
-	pthread_mutex_lock(&resolvers_lock);
-	may = resolvers < RESOLVERS_MAX;
-	resolvers += may ? 1 : 0;
-	pthread_mutex_unlock(&resolvers_lock);
-	return may;
-}
-
-/* Called with the lock held; ends with it released. */
-static void lookup_leave(struct lookup *lookup)
-{
-	int last = --lookup->holders == 0;
-
-	pthread_mutex_unlock(&lookup->lock);
-	if (!last)
-		return;
-	if (lookup->found)
-		freeaddrinfo(lookup->found);
-	pthread_mutex_destroy(&lookup->lock);
-	pthread_cond_destroy(&lookup->changed);
-	free(lookup);
-}
-
-static void *resolve_in_thread(void *arg)
-{
-	static const struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV };
-	struct lookup *lookup = arg;
-	struct addrinfo *found = NULL;
-	int error = getaddrinfo(lookup->host, lookup->service, &hints, &found);
-
-	pthread_mutex_lock(&lookup->lock);
-	lookup->error = error;
-	lookup->found = error ? NULL : found;
-	lookup->done = 1;
-	pthread_cond_signal(&lookup->changed);
-	lookup_leave(lookup);
-	count_resolver(-1);
-	return NULL;
-}
-
-static struct lookup *lookup_start(const char *host, const char *service)
-{
-	struct lookup *lookup = calloc(1, sizeof(*lookup));
-	pthread_condattr_t clock;
-	pthread_attr_t detached;
-	pthread_t thread;
-	int failed;
-
-	if (!lookup)
-		return NULL;
-	snprintf(lookup->host, sizeof(lookup->host), "%s", host);
-	snprintf(lookup->service, sizeof(lookup->service), "%s", service);
-	lookup->holders = 2;
-	pthread_mutex_init(&lookup->lock, NULL);
-	pthread_condattr_init(&clock);
-	pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
-	pthread_cond_init(&lookup->changed, &clock);
-	pthread_condattr_destroy(&clock);
-	pthread_attr_init(&detached);
-	pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
-	failed = cw__thread_start(&thread, &detached, resolve_in_thread, lookup);
-	pthread_attr_destroy(&detached);
-	if (!failed)
-		return lookup;
-	lookup->holders = 1;
-	pthread_mutex_lock(&lookup->lock);
-	lookup_leave(lookup);
-	return NULL;
-}
-
-static int resolve_name(const char *host, const char *service, uint64_t deadline, struct addrinfo **found_out,
-			char *why, size_t why_size)
-{
-	struct timespec until = { (time_t)(deadline / CW__SECOND), (long)(deadline % CW__SECOND) };
-	struct lookup *lookup = may_resolve() ? lookup_start(host, service) : NULL;
-	int status = CW_OK, late = 0;
-
-	if (!lookup) {
-		snprintf(why, why_size, "the name of the host cannot be resolved now");
-		return CW_ERR_CONNECT;
-	}
-	pthread_mutex_lock(&lookup->lock);
-	while (!lookup->done && !late)
-		late = pthread_cond_timedwait(&lookup->changed, &lookup->lock, &until) == ETIMEDOUT;
-	if (!lookup->done) {
-		snprintf(why, why_size, "the name of the host is not resolved in time");
-		status = CW_ERR_TIMED_OUT;
-	} else if (lookup->error) {
-		snprintf(why, why_size, "the name of the host cannot be resolved (%s)", gai_strerror(lookup->error));
-		status = CW_ERR_CONNECT;
-	} else {
-		*found_out = lookup->found;
-		lookup->found = NULL;
-	}
-	lookup_leave(lookup);
-	return status;
-}
-
 /* ------------------------------------------------------------------------------------------ connections */
 
 static int connect_one(const struct addrinfo *at, uint64_t deadline, int *fd_out, char *why, size_t why_size)
@@ -202,17 +76,16 @@ static int connect_one(const struct addrinfo *at, uint64_t deadline, int *fd_out
 
 int cw__redis_dial(const char *host, uint16_t port, uint64_t deadline, int *fd_out, char *why, size_t why_size)
 {
-	static const struct addrinfo hints = { .ai_socktype = SOCK_STREAM,
-					       .ai_flags = AI_NUMERICSERV | AI_NUMERICHOST };
 	struct addrinfo *found = NULL;
 	char service[8];
-	int status = CW_OK;
+	int status, failure;
 
 	snprintf(service, sizeof(service), "%u", port);
-	if (getaddrinfo(host, service, &hints, &found))
-		status = resolve_name(host, service, deadline, &found, why, why_size);
-	if (status)
-		return status;
+	failure = cw__resolve(host, service, deadline, &found);
+	if (failure) {
+		snprintf(why, why_size, "the name of the host cannot be resolved (%s)", cw__resolve_why(failure));
+		return failure == CW__RESOLVE_LATE ? CW_ERR_TIMED_OUT : CW_ERR_CONNECT;
+	}
 	status = CW_ERR_CONNECT;
 	snprintf(why, why_size, "the host has no address");
 	for (const struct addrinfo *at = found; at; at = at->ai_next) {
