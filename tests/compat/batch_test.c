@@ -2,6 +2,7 @@
 /* Classic batches: capacity, what a task tells, when a batch can be freed, and messages that follow everything. */
 #include <causeway/causeway.h>
 
+#include "../support/sanitizers.h"
 #include "world.h"
 
 #define PIECE 4096u
