@@ -124,6 +124,8 @@ int cw__emu_option_init_again(void); /* the second init is an error */
 
 /* Calls so far of a symbol, or one of the gauges of report.c, by name; 0 for an unknown name. */
 uint64_t causeway_emulator_count(const char *name);
+/* Joins the world as any call does. 0; -1 when the environment says something wrong, and a line about it on stderr. */
+int causeway_emulator_check(void);
 
 /* Devices. */
 int cw__emu_device_count(void);

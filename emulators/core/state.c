@@ -115,6 +115,11 @@ struct cw__world *cw__emu_world(void)
 	return cw__emu.world;
 }
 
+int causeway_emulator_check(void)
+{
+	return cw__emu_world() ? 0 : -1;
+}
+
 /* The first call of a face: after it, its symbols know their rules. */
 static void add_face(struct cw__emu_face *face)
 {

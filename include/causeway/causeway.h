@@ -472,8 +472,8 @@ struct cw_batch_result {
 	enum cw_scope scope;
 	int retryable;
 	int local_quiet; /* 0 = something may still touch local memory; a QUIET event tells when that is over */
-	enum cw_remote_state remote;
-	uint64_t fence_ns; /* for FENCED: CLOCK_MONOTONIC of this process after which nothing lands */
+	enum cw_remote_state remote; /* UNKNOWN while local_quiet is 0; from the QUIET event on, what is known then */
+	uint64_t fence_ns;           /* for FENCED: CLOCK_MONOTONIC of this process after which nothing lands */
 	uint64_t requests_completed, requests_failed, bytes_completed;
 	uint64_t submitted_ns, ended_ns; /* CLOCK_MONOTONIC */
 	char text[200];                  /* one line: peer, transport, cause; "" when COMPLETED */

@@ -247,9 +247,9 @@ struct cw_host_ops {
 	 * and this part's messages go out under that name. The wrapper opens it with a host of its own, see below. */
 	const struct cw_transport_ops *(*wrap)(struct cw_host *host, const char *name);
 
-	/* From close(): threads of this part are left in calls that do not end. The engine's memory stays for good, so
-	 * that they find this host and its loops should they come back; what they log then is dropped, and their tasks
-	 * never run. */
+	/* From close(), and from peer_close() when the engine closes: threads of this part are left in calls that do
+	 * not end. The engine and the memory that it owns stay for good, so that they find this host, its loops and
+	 * what they copy should they come back; what they log then is dropped, and their tasks never run. */
 	void (*keep)(struct cw_host *host);
 };
 

@@ -29,9 +29,16 @@ def environment(base: Mapping[str, str]) -> Dict[str, str]:
 
 
 def command_line(arguments: List[str]) -> List[str]:
-    """What to run: a script or -m and -c are for this Python."""
-    if arguments[0] in ("-m", "-c") or arguments[0].endswith(".py"):
+    """What to run: a script, -m and other options of Python, and "python", are for this Python; programs that were
+    installed with it come first, because those of another cannot import causeway."""
+    command, *rest = arguments
+    if command.startswith("-") or command.endswith(".py"):
         return [sys.executable, *arguments]
+    if command in ("python", "python3"):
+        return [sys.executable, *rest]
+    beside = os.path.join(os.path.dirname(sys.executable), command)
+    if os.sep not in command and os.access(beside, os.X_OK):
+        return [beside, *rest]
     return arguments
 
 

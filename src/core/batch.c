@@ -343,8 +343,6 @@ static void force_end(struct cw_batch *batch)
 			cw__batch_explain(batch, CW_ERR_NOTIFY_UNKNOWN, "%s", cw_strerror(CW_ERR_NOTIFY_UNKNOWN));
 		else
 			explain_unquiet(batch);
-		if (!quiet)
-			batch->remote = CW_REMOTE_UNKNOWN;
 	}
 	pthread_mutex_unlock(&batch->lock);
 	if (first)
@@ -605,7 +603,8 @@ int cw_batch_result_get(struct cw_batch *batch, struct cw_batch_result *result_o
 		.scope = cw_status_scope(batch->status),
 		.retryable = cw_status_retryable(batch->status),
 		.local_quiet = batch->local_quiet,
-		.remote = batch->remote,
+		/* What runs on is accounted for when it has ended. */
+		.remote = batch->local_quiet ? batch->remote : CW_REMOTE_UNKNOWN,
 		.fence_ns = batch->fence,
 		.requests_completed = batch->requests_completed,
 		.requests_failed = batch->requests_failed,

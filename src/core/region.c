@@ -746,8 +746,12 @@ void cw__regions_close(struct cw_engine *engine)
 		if (region->has_worker)
 			pthread_join(region->worker, NULL);
 		detach(region);
+		if (engine->kept) /* some of it may still be copied from or to */
+			region->allocation.address = NULL;
 		cw__region_release_memory(region);
 	}
+	if (engine->kept)
+		return;
 	for (uint32_t block = 0; block < count / BLOCK; block++) {
 		struct cw_region *regions = atomic_load_explicit(&engine->slots[block], memory_order_relaxed);
 

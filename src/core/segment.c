@@ -260,7 +260,7 @@ int cw__segment_usable(struct cw_segment *segment)
 	}
 	if (segment->retrying)
 		return CW_ERR_AGAIN;
-	if (cw__now() < segment->retry_after)
+	if (!segment->link || cw__now() < segment->retry_after) /* without one it was dropped: the engine closes */
 		return CW_ERR_PEER_DOWN;
 	segment->retrying = 1;
 	cw__control.link_retry(segment->link);

@@ -8,14 +8,11 @@
  */
 #include <core/device.h>
 #include <errno.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <util/thread.h>
 
 #define ALIGNMENT 4096u
-#define LAND_NS CW__SECOND  /* a loop waits so long for the copy of a chunk */
-#define LAND_SPIN_NS 20000u /* first awake */
-#define SPIN_NS 50000u      /* a stager that has made a copy for a loop looks for the next one */
+#define LAND_NS CW__SECOND /* a loop waits so long for the copy of a chunk */
 
 struct buffer {
 	struct cw__landing landing; /* first */
@@ -35,7 +32,6 @@ struct stager {
 	struct cw__slice *running;
 	struct cw__land *landing;
 	int lost;                  /* nobody waits for what it is at any more */
-	_Atomic int called;        /* something was put into its queue */
 	int left;                  /* the engine was closed while a device held it */
 	struct cw__remote *orphan; /* what its slice held then */
 	struct cw__arena arena;    /* the stager's own */
@@ -290,14 +286,8 @@ static void land_end(struct cw__land *land, int status)
 	cw__futex_wake_all(&land->state);
 }
 
-static void look_out(struct stager *stager)
-{
-	uint64_t until = cw__now() + SPIN_NS;
-
-	while (!atomic_load_explicit(&stager->called, memory_order_relaxed) && cw__now() < until)
-		sched_yield();
-}
-
+/* Sleeps at once when there is nothing to do, as the loop does that waits for it: either of them awake would keep the
+ * other one from its processor where others want that too. */
 static void *lander_main(void *arg)
 {
 	struct stager *stager = arg;
@@ -315,7 +305,6 @@ static void *lander_main(void *arg)
 			break;
 		land = cw__container(cw__list_pop(&stager->queue), struct cw__land, node);
 		stager->landing = land;
-		atomic_store_explicit(&stager->called, 0, memory_order_relaxed);
 		pthread_mutex_unlock(&staging->lock);
 		status = cw__device_copy(stager->engine, land->region, land->to_device, land->address, land->buffer,
 					 land->length);
@@ -325,11 +314,6 @@ static void *lander_main(void *arg)
 		stager->lost = 0;
 		pthread_cond_signal(&staging->ended);
 		alone = staging->abandoned;
-		if (alone || !cw__list_empty(&stager->queue) || staging->stopped)
-			continue;
-		pthread_mutex_unlock(&staging->lock);
-		look_out(stager);
-		pthread_mutex_lock(&staging->lock);
 	}
 	alone = stager->left;
 	pthread_mutex_unlock(&staging->lock);
@@ -414,7 +398,6 @@ static int land_begin(struct cw_engine *engine, struct cw__land *land, struct st
 		status = CW_ERR_IO;
 	if (!status) {
 		cw__list_push_back(&stager->queue, &land->node);
-		atomic_store_explicit(&stager->called, 1, memory_order_relaxed);
 		pthread_cond_signal(&stager->work);
 	}
 	pthread_mutex_unlock(&staging->lock);
@@ -445,7 +428,7 @@ static int land_leave(struct cw_engine *engine, struct cw__land *land, struct st
 
 int cw__staging_land(struct cw_engine *engine, struct cw__land *land)
 {
-	uint64_t began = cw__now();
+	uint64_t until = cw__now() + LAND_NS;
 	struct stager *stager;
 	int status;
 
@@ -454,10 +437,8 @@ int cw__staging_land(struct cw_engine *engine, struct cw__land *land)
 	status = land_begin(engine, land, &stager);
 	if (status)
 		return status;
-	while (!has_landed(land) && cw__now() < began + LAND_SPIN_NS)
-		sched_yield();
 	while (!has_landed(land))
-		if (cw__futex_wait(&land->state, LAND_WAITED, began + LAND_NS) == CW_ERR_AGAIN && !has_landed(land))
+		if (cw__futex_wait(&land->state, LAND_WAITED, until) == CW_ERR_AGAIN && !has_landed(land))
 			return land_leave(engine, land, stager);
 	return land->status;
 }

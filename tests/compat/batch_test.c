@@ -2,10 +2,11 @@
 /* Classic batches: capacity, what a task tells, when a batch can be freed, and messages that follow everything. */
 #include <causeway/causeway.h>
 
+#include "../support/sanitizers.h"
 #include "world.h"
 
 #define PIECE 4096u
-#define SUBMISSIONS 80000u
+#define SUBMISSIONS (SANITIZED ? 8000u : 80000u)
 
 static void several_submissions(void **state)
 {

@@ -130,6 +130,7 @@ static int copy(int device, enum fake_copy way, void *device_address, void *host
 	const struct allocation *found;
 	unsigned char *shadow;
 	uint64_t number, delay;
+	int fails;
 
 	pthread_mutex_lock(&fake.lock);
 	found = find(device_address, length);
@@ -139,13 +140,14 @@ static int copy(int device, enum fake_copy way, void *device_address, void *host
 	if (length > fake.longest)
 		fake.longest = length;
 	delay = fake.delay;
-	while (fake.hang[device]) {
+	fails = number >= fake.fail_first[way] && number - fake.fail_first[way] < fake.fail_count[way];
+	while (fake.hang[device] && !fails) {
 		fake.hanging++;
 		pthread_cond_broadcast(&fake.changed);
 		pthread_cond_wait(&fake.changed, &fake.lock);
 		fake.hanging--;
 	}
-	if (number >= fake.fail_first[way] && number - fake.fail_first[way] < fake.fail_count[way])
+	if (fails)
 		shadow = NULL;
 	pthread_mutex_unlock(&fake.lock);
 	if (delay)

@@ -25,7 +25,8 @@ struct fake_device {
 	/* From the copy number `first` (1 = the next) on, `count` copies of that way fail; count 0 = none. */
 	void (*spoil)(enum fake_copy way, uint64_t first, uint64_t count);
 	void (*delay)(uint64_t ns); /* each copy takes so long */
-	/* Copies of that device do not end before hang(device, 0); hanging() tells how many wait there. */
+	/* Copies of that device that do not fail do not end before hang(device, 0); hanging() tells how many wait
+	 * there. */
 	void (*hang)(int device, int on);
 	unsigned (*hanging)(void);
 

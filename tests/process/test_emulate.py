@@ -150,6 +150,9 @@ def test_program_does_not_outlive_us(spawn, run, world):
         (["--vendor", "sunrise", "--bandwidth", "2x", "--", "true"], 125, "'2x' is no number of bytes a second"),
         (["--vendor", "sunrise", "--latency", "5", "--", "true"], 125, "'5' is no time such as 5us"),
         (["--vendor", "sunrise", "--faults", "/no/file", "--", "true"], 125, "/no/file: No such file"),
+        (["--vendor", "sunrise", "--faults", __file__, "--", "true"], 125, "line 2 means nothing"),
+        (["--vendor", "sunrise", "--options", "d2d=late,strict=perhaps", "--", "true"], 125, '"strict=perhaps" means'),
+        (["--vendor", "cuda", "--options", "stirct=no", "--", "true"], 125, '"stirct=no" means nothing'),
         (["--vendor", "sunrise", "--trace", "/no/folder/x", "--", "true"], 125, "/no/folder/x: No such file"),
     ],
 )

@@ -12,6 +12,7 @@ import urllib.request
 
 import pytest
 
+import classic_peer
 from dropin import Memory, here, mooncake, script, there  # noqa: F401 (fixtures)
 from stores import start_http, started_servers  # noqa: F401
 
@@ -206,3 +207,12 @@ def test_the_port_of_a_name_that_is_in_a_store(mooncake, start_http, name):
     key = urllib.parse.quote(f"mooncake/rpc_meta/{name}", safe="")
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{url}?key={key}", timeout=5) as answer:
         assert engine.get_rpc_port() == json.load(answer)["rpc_port"]
+
+
+def test_a_message_that_is_no_text_is_nothing_for_a_mooncake_engine(here, mooncake, caplog):
+    with classic_peer.ClassicTarget({4711: bytearray(100)}) as target:
+        for name, message in (("name", "\udc80"), ("name", "a\0b"), ("na\udc80me", "text")):
+            note = mooncake.TransferNotify(name, message)
+            answer = here.engine.transfer_sync(target.name, here.address, 4711, 100, mooncake.Write, note)
+            assert answer == (0 if message == "text" else -1), "a name may be changed, a message not"
+        assert "UTF-8 text" in caplog.text and target.notes == [("na\N{REPLACEMENT CHARACTER}me", "text")]

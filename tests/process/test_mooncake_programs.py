@@ -2,11 +2,15 @@
 """The console scripts of the drop-in, and what it tells of the machine and of itself."""
 
 import json
+import os
 import socket
+import subprocess
+import sys
+import venv
 
 import pytest
 
-from dropin import script  # noqa: F401 (fixture)
+from dropin import environment_of, python_path, script  # noqa: F401 (fixture)
 from emulated import need_devices
 
 pytestmark = pytest.mark.timeout(120)
@@ -105,3 +109,42 @@ while not any("metric: " in line for line in seen):
 """
     done = script(source, environment={"MC_TE_METRIC": "1", "MC_TE_METRIC_INTERVAL_SECONDS": "0.1"})
     assert done.returncode == 0, done.stderr
+
+
+def test_the_command_is_of_the_same_python(build_dir, tmp_path):
+    """Although PATH has others, as where an environment is used without being activated."""
+    (tmp_path / "bin").mkdir()
+    for name in ("python3", "python", "serve"):
+        program = tmp_path / "bin" / name
+        program.write_text("#!/bin/sh\necho another\n")
+        program.chmod(0o755)
+    environment = environment_of(build_dir, PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    environment["PYTHONPATH"] = python_path(build_dir)[1]
+    own = tmp_path / "own"
+    venv.create(own, with_pip=False)
+
+    def run(*arguments):
+        command = [own / "bin/python", "-m", "causeway.as_mooncake", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+        return done.stdout.strip() or done.stderr
+
+    whose = "import sys, mooncake.engine; print(sys.prefix)"
+    assert run("python", "-c", whose) == run("python3", "-c", whose) == run("-W", "error", "-c", whose) == str(own)
+    assert run("serve") == "another"
+    (own / "bin/serve").write_text("#!/bin/sh\necho own\n")
+    (own / "bin/serve").chmod(0o755)
+    assert run("serve") == "own"
+
+
+@pytest.mark.parametrize("name", ["engine", "allocator"])
+def test_another_python_is_told_what_it_lacks(build_dir, name):
+    environment = {**os.environ, "PYTHONPATH": python_path(build_dir)[0]}
+    done = subprocess.run(
+        [sys.executable, "-c", f"import mooncake.{name}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=environment,
+    )
+    assert f"No module named 'causeway' in {sys.executable}: install" in done.stderr

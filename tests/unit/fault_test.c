@@ -86,6 +86,7 @@ struct slot {
 	struct cw_batch *batch; /* in flight */
 	uint64_t deadline, usable_at;
 	int canceled, fail_fast, patient;
+	int doubtful; /* the target may still write */
 	unsigned events;
 	unsigned char *near, *far[PEERS];
 };
@@ -322,9 +323,9 @@ static void check_state(struct worker *worker, const struct slot *slot, const st
 		      result->text);
 	if (result->state == CW_BATCH_CANCELED && !slot->canceled && !slot->fail_fast)
 		wrong(worker, "canceled by nobody: %s", result->text);
-	/* UNKNOWN: a cancel that was not answered within the grace. It may have become quiet since. */
-	if (result->state == CW_BATCH_TIMED_OUT && result->remote != CW_REMOTE_UNKNOWN &&
-	    result->ended_ns < slot->deadline)
+	/* A cancel that was not answered within the grace; its batch may have become quiet since. */
+	if (result->state == CW_BATCH_TIMED_OUT && result->ended_ns < slot->deadline &&
+	    ((!slot->canceled && !slot->fail_fast) || result->ended_ns - result->submitted_ns < GRACE))
 		wrong(worker, "timed out before its deadline: %s", result->text);
 	if (result->requests_completed + result->requests_failed != slot->count && result->local_quiet)
 		wrong(worker, "%llu completed, %llu failed of %zu", (unsigned long long)result->requests_completed,
@@ -370,6 +371,19 @@ static void check_guards(struct worker *worker, struct slot *slot)
 	}
 }
 
+/* Local memory is quiet. The target's may be written until its fence and a chunk later, or for ever. */
+static void settle(struct worker *worker, struct slot *slot, const struct cw_batch_result *result)
+{
+	slot->usable_at = 0;
+	if (result->remote == CW_REMOTE_UNKNOWN)
+		slot->usable_at = UINT64_MAX;
+	else if (result->remote == CW_REMOTE_FENCED)
+		slot->usable_at = result->fence_ns + LATE;
+	slot->doubtful = slot->usable_at > now_ns();
+	if (!slot->doubtful)
+		check_jobs(worker, slot, result);
+}
+
 static void ended(struct worker *worker, struct slot *slot)
 {
 	struct cw_batch_result result = { .size = sizeof(result) };
@@ -380,15 +394,21 @@ static void ended(struct worker *worker, struct slot *slot)
 	}
 	cw_batch_result_get(slot->batch, &result);
 	check_state(worker, slot, &result);
-	if (!result.local_quiet || result.remote == CW_REMOTE_UNKNOWN) {
-		slot->usable_at = UINT64_MAX; /* QUIET says when */
-		return;
-	}
-	/* Until its fence something may still land. */
-	if (result.remote == CW_REMOTE_FENCED && result.fence_ns > now_ns())
-		slot->usable_at = result.fence_ns;
+	if (result.local_quiet)
+		settle(worker, slot, &result);
 	else
-		check_jobs(worker, slot, &result);
+		slot->usable_at = UINT64_MAX; /* QUIET says when */
+}
+
+static void became_quiet(struct worker *worker, struct slot *slot)
+{
+	struct cw_batch_result result = { .size = sizeof(result) };
+
+	cw_batch_result_get(slot->batch, &result);
+	if (!result.local_quiet)
+		wrong(worker, "an event says that a batch is quiet, the batch does not");
+	else if (slot->usable_at == UINT64_MAX && !slot->doubtful)
+		settle(worker, slot, &result);
 }
 
 /* Takes a slot whose batch has ended; 0 = it cannot be used yet. */
@@ -401,8 +421,9 @@ static int reclaim(struct worker *worker, struct slot *slot)
 	if (!slot->events || slot->usable_at > now_ns())
 		return 0;
 	cw_batch_result_get(slot->batch, &result);
-	if (slot->usable_at)
+	if (slot->doubtful)
 		check_jobs(worker, slot, &result);
+	slot->doubtful = 0;
 	slot->usable_at = 0;
 	check_guards(worker, slot);
 	cw_batch_release(slot->batch);
@@ -420,8 +441,8 @@ static void harvest(struct worker *worker, uint64_t timeout)
 
 		if (events[i].kind == CW_EVENT_BATCH)
 			ended(worker, slot);
-		else if (events[i].kind == CW_EVENT_QUIET && slot->batch == events[i].batch)
-			slot->usable_at = now_ns(); /* and what the target may still do ended with it */
+		else if (events[i].kind == CW_EVENT_QUIET && slot->batch && slot->batch == events[i].batch)
+			became_quiet(worker, slot);
 		cw_event_clear(&events[i]);
 	}
 }
@@ -454,10 +475,14 @@ static void *work(void *arg)
 		if (slot->batch && !slot->events)
 			wrong(worker, "a batch has not ended %.1f s after its deadline",
 			      (double)(now_ns() - slot->deadline) / 1e9);
-		while (!reclaim(worker, slot) && now_ns() < stuck)
+		while (!reclaim(worker, slot) && !slot->doubtful && now_ns() < stuck)
 			harvest(worker, 10 * MS);
-		if (slot->batch && slot->events)
+		if (slot->batch && slot->events && !slot->doubtful)
 			wrong(worker, "a batch has ended, but nothing says that it became quiet");
+		if (slot->doubtful) /* not worth waiting for */
+			cw_batch_release(slot->batch);
+		if (slot->doubtful)
+			slot->batch = NULL;
 	}
 	harvest(worker, 0); /* an event too many would be here */
 	return NULL;

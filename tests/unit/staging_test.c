@@ -358,6 +358,7 @@ static void a_hang_times_out(const char *transports, enum cw_op op)
 	result = result_of(batch);
 	assert_int_equal(result.state, CW_BATCH_TIMED_OUT);
 	assert_int_equal(result.local_quiet, 0);
+	assert_int_equal(result.remote, CW_REMOTE_UNKNOWN);
 	assert_true(result.ended_ns - options.deadline_ns < 5 * SECOND);
 	assert_int_equal(cw_region_unregister(w.here.region), CW_ERR_BUSY); /* quarantined */
 	/* Another device, and host memory, are served as before. */
@@ -370,6 +371,7 @@ static void a_hang_times_out(const char *transports, enum cw_op op)
 	result = result_of(batch);
 	assert_int_equal(result.state, CW_BATCH_TIMED_OUT);
 	assert_int_equal(result.local_quiet, 1);
+	assert_int_equal(result.remote, CW_REMOTE_QUIET);
 	cw_batch_release(batch);
 	assert_int_equal(cw_region_unregister(w.here.region), CW_OK);
 	assert_int_equal(cw_region_unregister(other_region), CW_OK);
@@ -408,6 +410,33 @@ static void a_hang_of_the_other_side(void **state)
 	take_quiet(batch);
 	cw_batch_release(batch);
 	fake_world_close(&w);
+}
+
+/* Of two ranges that land together the first fails and the second hangs, and so may be written yet. */
+static void a_hang_behind_a_failure(void **state)
+{
+	static const struct cw_setting settings[] = { { "batch/retries", "0" } };
+
+	(void)state;
+	for (size_t i = 1; i < 3; i++) {
+		struct cw_request request;
+		struct cw_batch_result result;
+
+		fake_world_open(&w, PLUGINS, ways[i].transports, -1, 1, LENGTH, settings, 1);
+		request = fake_request(&w, CW_OP_WRITE, 0, 0, 1000);
+		request.local.count = request.remote.count = 2;
+		request.remote.stride = 5000;
+		w.devices->spoil(FAKE_IN, 1, 1);
+		w.devices->hang(1, 1);
+		result = run(&request, 1, NULL);
+		assert_int_equal(w.devices->hanging(), 1);
+		assert_int_equal(result.state, CW_BATCH_FAILED);
+		assert_int_equal(result.status, CW_ERR_IO);
+		assert_int_equal(result.local_quiet, 1);
+		assert_int_equal(result.remote, CW_REMOTE_UNKNOWN);
+		w.devices->hang(1, 0);
+		fake_world_close(&w);
+	}
 }
 
 static void cancel_in_a_hang(void **state)
@@ -619,6 +648,7 @@ int main(void)
 		cmocka_unit_test(the_peers_device_fails),
 		cmocka_unit_test(hangs_time_out),
 		cmocka_unit_test(a_hang_of_the_other_side),
+		cmocka_unit_test(a_hang_behind_a_failure),
 		cmocka_unit_test(cancel_in_a_hang),
 		cmocka_unit_test(closing_in_a_hang),
 		cmocka_unit_test(few_buffers),

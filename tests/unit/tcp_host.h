@@ -49,6 +49,7 @@ struct side {
 	const char *classic_protocol, *connections;
 	struct held_region regions[REGIONS_MAX];
 	uint64_t served, refused, protocol_errors;
+	int end_status; /* of the next access_end() */
 	int listener;
 	uint16_t port;
 	struct cw_io listen_io;
@@ -306,9 +307,13 @@ static inline int host_access_begin(struct cw_host *host, const struct cw_claim 
 
 static inline int host_access_end(struct cw_host *host, struct cw_grant *grant, uint64_t moved)
 {
+	struct side *side = side_of(host);
+	int status = side->end_status;
+
 	assert_true(moved <= grant->length);
-	side_of(host)->served += moved;
-	return CW_OK;
+	side->end_status = CW_OK;
+	side->served += moved;
+	return status;
 }
 
 static inline void host_protocol_error(struct cw_host *host, const char *who, const char *what)

@@ -411,6 +411,29 @@ static void test_cancel_that_the_target_hears(void **state)
 	world_close(world);
 }
 
+/* A device of the target has a chunk and does not come back: the reply to a cancel is faster than the answer. */
+static void test_cancel_of_what_may_land_yet(void **state)
+{
+	struct world *world = world_open("1", 0, NULL);
+
+	(void)state;
+	do_slice(world, slice_make(world, 0, CW_OP_WRITE, 0, 1, 100, 0), CW_OK);
+	for (unsigned i = 1; i < 3; i++)
+		assert_int_equal(post(world, slice_make(world, i, CW_OP_WRITE, 0, 1, 100, 0)), 1);
+	world->b.end_status = CW_ERR_BUSY;
+	for (int i = 0; i < 100 || world->b.end_status; i++)
+		loop_turn(&world->b.loop, 1);
+	for (unsigned i = 1; i < 3; i++)
+		cancel(world, &world->slices[i]);
+	loop_turn(&world->a.loop, 0);
+	assert_int_equal(world->slices[1].status, CW_ERR_CANCELED);
+	assert_int_equal(world->slices[1].remote, CW_REMOTE_UNKNOWN);
+	assert_int_equal(world->slices[2].status, CW_ERR_CANCELED);
+	assert_int_equal(world->slices[2].remote, CW_REMOTE_QUIET);
+	do_slice(world, slice_make(world, 9, CW_OP_READ, 0, 1, 100, 0), CW_OK);
+	world_close(world);
+}
+
 static void test_cancel_towards_a_stopped_peer(void **state)
 {
 	struct world *world = world_open("1", 0, NULL);
@@ -616,6 +639,7 @@ int main(void)
 		cmocka_unit_test(test_classic_refusals),
 		cmocka_unit_test(test_cancel_of_what_was_not_sent),
 		cmocka_unit_test(test_cancel_that_the_target_hears),
+		cmocka_unit_test(test_cancel_of_what_may_land_yet),
 		cmocka_unit_test(test_cancel_towards_a_stopped_peer),
 		cmocka_unit_test(test_nothing_lands_after_the_fence),
 		cmocka_unit_test(test_canceled_read_is_quiet_at_once),

@@ -6,12 +6,14 @@
 #include "emulate.h"
 
 #include <ctype.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "commands.h"
@@ -143,6 +145,48 @@ static int set_environment(const struct emulate_options *options, const char *wo
 	return 0;
 }
 
+/* ------------------------------------------------------------------------------------------- rehearsal */
+
+/* What options and faults mean only the emulated libraries know: one is loaded in a process of its own, as in programs.
+ */
+static _Noreturn void rehearse(const struct vendor *vendor)
+{
+	char folder[PATH_MAX], path[2 * PATH_MAX];
+	int (*check)(void) = NULL;
+	void *library, *symbol;
+
+	unsetenv("CAUSEWAY_EMULATE_TRACE");
+	if (find_libraries(vendor, folder) != 0)
+		exit(1);
+	snprintf(path, sizeof(path), "%s/%s", folder, vendor->library);
+	library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+	symbol = library ? dlsym(library, "causeway_emulator_check") : NULL;
+	if (!symbol) {
+		fail(path, dlerror());
+		exit(1);
+	}
+	memcpy(&check, &symbol, sizeof(check));
+	exit(check() == 0 ? 0 : 1);
+}
+
+static int check_environment(const struct emulate_options *options)
+{
+	int status = 0;
+	pid_t child;
+
+	if (!options->options && !options->faults)
+		return 0;
+	fflush(NULL);
+	child = fork();
+	if (child < 0)
+		return fail("fork", strerror(errno));
+	if (child == 0)
+		rehearse(&vendors[options->vendor < (int)VENDOR_COUNT ? options->vendor : 0]);
+	while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+		;
+	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -1;
+}
+
 /* --------------------------------------------------------------------------------------------- world */
 
 static int name_is_valid(const char *name)
@@ -239,7 +283,7 @@ int command_emulate(int argc, char **argv)
 	if (!options.parameters.memory)
 		arguments_refuse(&line, "--memory must not be 0");
 	world = open_world(&options, path);
-	if (world && set_environment(&options, path) == 0)
+	if (world && set_environment(&options, path) == 0 && check_environment(&options) == 0)
 		status = emulate_run(COMMAND, program);
 	cw__world_leave(world, NULL);
 	free(program);

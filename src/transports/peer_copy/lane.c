@@ -226,8 +226,8 @@ static void job_finish(struct cw__pc_lane *lane, struct cw__pc_job *job)
 	pthread_mutex_lock(&lane->lock);
 	abandoned = !job->slice;
 	job->ending = 1;
-	/* With the lock: while it is held, the transport of an abandoned job is not closed. */
-	if (job->pinned && (!abandoned || !lane->stop))
+	/* The engine of an abandoned one is closed, and its regions with it. */
+	if (job->pinned && !abandoned)
 		pc->host->ops->access_end(pc->host, &job->grant, job->status ? 0 : job->offset);
 	pthread_mutex_unlock(&lane->lock);
 	if (!abandoned) {

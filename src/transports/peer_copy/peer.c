@@ -458,10 +458,12 @@ void cw__peer_copy_peer_close(void *transport, void *opened)
 	ops_of(peer)->timer_stop(peer->core->loop, &peer->end_timer);
 	end_jobs(peer, until);
 	cw__pc_imports_close(peer, peer->abandoned != 0, until);
-	if (peer->abandoned)
+	if (peer->abandoned) {
+		pc->host->ops->keep(pc->host);
 		pc->host->ops->log(pc->host, CW_LOG_ERROR,
 				   "%s: %u copies to or from %s do not end; what they touch must stay as it is",
 				   pc->kind.name, peer->abandoned, peer->core->name);
+	}
 	pthread_mutex_lock(&pc->lock);
 	cw__list_remove(&peer->node);
 	pthread_mutex_unlock(&pc->lock);

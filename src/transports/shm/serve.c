@@ -373,7 +373,8 @@ static int gather(struct cw__shm_session *session, const struct pull *pull, uint
 	return CW_OK;
 }
 
-/* CW_OK, or the first failure to bring bytes where they belong. */
+/* CW_OK, or the first failure to bring bytes where they belong; but ERR_BUSY, some may land yet, outweighs the others.
+ */
 static int release(struct cw__shm_session *session, struct gather *gather, uint64_t moved)
 {
 	struct cw_host *host = session->shm->host;
@@ -384,7 +385,7 @@ static int release(struct cw__shm_session *session, struct gather *gather, uint6
 
 		int status = host->ops->access_end(host, &gather->grants[i], length);
 
-		if (!failure)
+		if (!failure || status == CW_ERR_BUSY)
 			failure = status;
 		moved -= length;
 	}
@@ -423,7 +424,7 @@ static uint64_t pull_some(struct cw__shm_session *session, uint64_t budget)
 	if (!status && cw__shm_read(&session->process, ranges.local, ranges.remote, ranges.count, &moved))
 		status = CW_ERR_IO;
 	landed = release(session, &ranges, moved);
-	if (!status)
+	if (!status || landed == CW_ERR_BUSY)
 		status = landed;
 	if (status) {
 		pull_end(session, pull, status);

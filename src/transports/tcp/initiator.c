@@ -507,25 +507,26 @@ static unsigned native_post(void *opened, unsigned index, struct cw_slice **slic
 	return taken;
 }
 
-/* The target's reply: from now on nothing of that frame lands. */
+/* The target's reply: from now on nothing of that frame lands, or (ERR_BUSY) nobody knows. */
 static void cancel_answered(void *arg, int status, const void *reply, size_t reply_length)
 {
 	struct cancel *cancel = arg;
 	struct cw__tcp_rail *rail = cancel->rail;
 	struct cw__tcp_frame *frame = rail ? cw__tcp_frame_find(rail, cancel->id) : NULL;
+	enum cw_remote_state remote = status == CW_ERR_BUSY ? CW_REMOTE_UNKNOWN : CW_REMOTE_QUIET;
 
 	(void)reply;
 	(void)reply_length;
 	cw__list_remove(&cancel->link);
 	free(cancel);
 	/* Without a reply the frame's give_up time decides. */
-	if (status || !frame || !frame->slice)
+	if ((status && status != CW_ERR_BUSY) || !frame || !frame->slice)
 		return;
 	rail->busy++;
 	if (frame->stage == FRAME_SUSPECT)
-		cw__tcp_frame_end(rail, frame, CW_ERR_CANCELED, CW_REMOTE_QUIET);
+		cw__tcp_frame_end(rail, frame, CW_ERR_CANCELED, remote);
 	else
-		cw__tcp_frame_orphan(rail, frame, CW_ERR_CANCELED, CW_REMOTE_QUIET);
+		cw__tcp_frame_orphan(rail, frame, CW_ERR_CANCELED, remote);
 	if (rail->stage == RAIL_UP) {
 		int64_t budget = CW__TCP_VISIT;
 

@@ -86,7 +86,8 @@ static int chunk_begin(struct cw_host *host, const struct cw__tcp_serving *servi
 }
 
 /* Unpins the chunk, of which `moved` bytes were used, and goes on behind them. Hashing does not count as serving.
- * CW_OK, or the first failure to bring bytes where they belong. */
+ * CW_OK, or the first failure to bring bytes where they belong; but ERR_BUSY, some may land yet, outweighs the others.
+ */
 static int chunk_end(struct cw_host *host, struct cw__tcp_serving *serving, struct chunk *chunk, uint64_t moved,
 		     int served)
 {
@@ -101,7 +102,7 @@ static int chunk_end(struct cw_host *host, struct cw__tcp_serving *serving, stru
 		if (serving->checksum && here)
 			serving->crc = cw__crc32c(serving->crc, place->iov_base, here);
 		status = host->ops->access_end(host, &chunk->grants[i], served ? here : 0);
-		if (!failure)
+		if (!failure || status == CW_ERR_BUSY)
 			failure = status;
 		moved -= here;
 		serving->offset += here;

@@ -28,6 +28,12 @@
 enum incoming { IN_HEADER, IN_LANDING, IN_DROPPING };
 enum outgoing { OUT_IDLE, OUT_HASHING, OUT_READY, OUT_STARTED };
 
+/* Of frames: the last ones. */
+struct frame_ids {
+	uint64_t ids[DISCARDED_MAX];
+	unsigned count;
+};
+
 struct served {
 	struct cw__tcp *tcp;
 	struct cw_loop *loop;
@@ -49,8 +55,8 @@ struct served {
 	struct cw_task end_task, welcome_task;
 
 	pthread_mutex_t landing; /* held while bytes land; guards the next two */
-	uint64_t discarded[DISCARDED_MAX];
-	unsigned discard_next;
+	struct frame_ids discarded;
+	struct frame_ids left; /* a device has not come back with a chunk of theirs */
 
 	enum incoming incoming;
 	struct cw__data_header frame; /* the one that comes in */
@@ -146,21 +152,37 @@ static void run_end(struct cw_task *task)
 		end(served);
 }
 
+static void ids_add(struct frame_ids *list, uint64_t id)
+{
+	list->ids[list->count++ % DISCARDED_MAX] = id;
+}
+
+static int ids_have(const struct frame_ids *list, uint64_t id)
+{
+	for (unsigned i = 0; i < list->count && i < DISCARDED_MAX; i++)
+		if (list->ids[i] == id)
+			return 1;
+	return 0;
+}
+
 int cw__tcp_discard(struct cw__tcp *tcp, const unsigned char *instance, const struct cw__cancel *cancel)
 {
 	struct served *served;
+	int left = 0;
 
 	pthread_mutex_lock(&tcp->lock);
 	served = find(tcp, instance, cancel->connection);
 	if (served) {
 		pthread_mutex_lock(&served->landing);
-		for (uint32_t i = 0; i < cancel->count; i++)
-			served->discarded[served->discard_next++ % DISCARDED_MAX] = cancel->frames[i];
+		for (uint32_t i = 0; i < cancel->count; i++) {
+			ids_add(&served->discarded, cancel->frames[i]);
+			left |= ids_have(&served->left, cancel->frames[i]);
+		}
 		pthread_mutex_unlock(&served->landing);
 	}
 	pthread_mutex_unlock(&tcp->lock);
 	/* A connection that is not there any more lands nothing either. */
-	return CW_OK;
+	return left ? CW_ERR_BUSY : CW_OK;
 }
 
 /* ------------------------------------------------------------------------------------------- answers */
@@ -294,21 +316,10 @@ static int output_pending(const struct served *served)
 
 /* -------------------------------------------------------------------------------------------- frames */
 
-/* With the lock `landing` held. */
-static int is_discarded(const struct served *served, uint64_t id)
-{
-	unsigned known = served->discard_next < DISCARDED_MAX ? served->discard_next : DISCARDED_MAX;
-
-	for (unsigned i = 0; i < known; i++)
-		if (served->discarded[i] == id)
-			return 1;
-	return 0;
-}
-
 /* May more of this frame land now? With the lock `landing` held. */
 static int frame_alive(const struct served *served, const struct cw__data_header *frame)
 {
-	if (is_discarded(served, frame->id))
+	if (ids_have(&served->discarded, frame->id))
 		return CW_ERR_CANCELED;
 	if (frame->not_after && served->tcp->host->ops->now() > frame->not_after)
 		return CW_ERR_TIMED_OUT;
@@ -399,6 +410,8 @@ static int64_t land(struct served *served)
 	if (!refused)
 		moved = cw__tcp_serving_receive(served->tcp->host, &served->in, &served->input, &served->stream,
 						&refused);
+	if (refused == CW_ERR_BUSY)
+		ids_add(&served->left, served->frame.id);
 	pthread_mutex_unlock(&served->landing);
 	if (refused) {
 		served->frame_status = refused;

@@ -9,6 +9,17 @@ from pkgutil import extend_path as _extend_path
 __path__ = _extend_path(__path__, __name__)
 
 
+def _absent() -> ModuleNotFoundError:
+    """A program that was started by another Python than the one that causeway is installed for."""
+    import sys
+
+    return ModuleNotFoundError(
+        f"No module named 'causeway' in {sys.executable}: install the wheel causeway there, or start the program with the "
+        "Python that has it; python -m causeway.as_mooncake made this one look here for mooncake.engine",
+        name="causeway",
+    )
+
+
 def __getattr__(name: str) -> object:
     """What the installed package defines in its own __init__.py, which runs when something of it is asked for."""
     installed = [_join(folder, "__init__.py") for folder in __path__[1:]]
