@@ -425,10 +425,23 @@ static int plan_make(struct plan *plan, int separate, const struct face_message 
 	return status == CW_OK && message ? plan_message(plan, message) : status;
 }
 
-static int grow(void *array, size_t count, size_t size)
+/* What an array of so many elements has room for: a power of two, so that it is not copied for each one. */
+static size_t room_of(size_t count)
 {
-	void **place = array, *grown = realloc(*place, (count ? count : 1) * size);
+	size_t room = 1;
 
+	while (room < count)
+		room *= 2;
+	return room;
+}
+
+static int grow(void *array, size_t count, size_t more, size_t size)
+{
+	void **place = array, *grown;
+
+	if (*place && room_of(count + more) == room_of(count))
+		return CW_OK;
+	grown = realloc(*place, room_of(count + more) * size);
 	if (!grown)
 		return CW_ERR_NO_MEMORY;
 	*place = grown;
@@ -438,9 +451,9 @@ static int grow(void *array, size_t count, size_t size)
 /* With the lock: room for everything that the submission will add. */
 static int make_room(struct face_batch *batch, const struct plan *plan)
 {
-	if (grow(&batch->tasks, batch->count + plan->count, sizeof(*batch->tasks)) != CW_OK ||
-	    grow(&batch->groups, batch->group_count + plan->count + 1, sizeof(*batch->groups)) != CW_OK ||
-	    grow(&batch->messages, batch->message_count + 1, sizeof(struct cw_batch *)) != CW_OK)
+	if (grow(&batch->tasks, batch->count, plan->count, sizeof(*batch->tasks)) != CW_OK ||
+	    grow(&batch->groups, batch->group_count, plan->count + 1, sizeof(*batch->groups)) != CW_OK ||
+	    grow(&batch->messages, batch->message_count, 1, sizeof(struct cw_batch *)) != CW_OK)
 		return CW_ERR_NO_MEMORY;
 	return CW_OK;
 }
