@@ -233,6 +233,9 @@ int setup_identity(struct setup *setup, const char *metadata_server, const char 
 	if (!has_setting(setup, "control/port_min") &&
 	    (setup_set(setup, "control/port_min", "15000") || setup_set(setup, "control/port_max", "17000")))
 		return -1;
+	/* These programs know memory by its address only, and often free it before they unregister it. */
+	if (!has_setting(setup, "memory/verify") && setup_set(setup, "memory/verify", "on"))
+		return -1;
 	snprintf(engine_name, sizeof(engine_name), strchr(identity.host, ':') ? "[%s]" : "%s", identity.host);
 	if (port)
 		cw__address_format(identity.host, port, engine_name, sizeof(engine_name));

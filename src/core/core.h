@@ -155,6 +155,7 @@ struct cw_region {
 	unsigned platform;
 	pthread_mutex_t revoke_lock; /* one revocation at a time */
 	_Atomic uint32_t progress;   /* asynchronous registration: 0..100; futex on state */
+	_Atomic uint64_t seen_at;    /* when its memory was mapped for sure */
 	_Atomic uint64_t ticket;     /* of the directory: when it is published; 0 = not asked for yet */
 	int failure;                 /* why the registration failed */
 	char failure_text[200];
@@ -191,6 +192,9 @@ struct cw_region *cw__region_by_id(struct cw_engine *engine, uint64_t id);
 struct cw_region *cw__region_lookup(struct cw_engine *engine, uint64_t address, uint64_t length, uint64_t *id_out);
 /* Pins it for touching [from, to); returns 0 or 1 (the counter, for unpin) or a negative status. */
 int cw__region_pin(struct cw_region *region, uint64_t id, uint64_t from, uint64_t to);
+/* With a pin, before its memory is touched: 0 = the program freed it although it is registered, as far as the setting
+ * memory/verify has that looked at. */
+int cw__region_is_there(struct cw_region *region);
 /* Pins all of it, whatever its id, if it is live. */
 int cw__region_pin_any(struct cw_region *region);
 void cw__region_unpin(struct cw_region *region, int counter);
@@ -727,6 +731,7 @@ struct cw_engine {
 	pthread_mutex_t sender_lock;
 	struct cw__sender *senders; /* CW__SENDERS, or NULL before the first notification */
 	uint64_t grace, spin, retries, max_slices;
+	int verify_memory;
 	struct cw__staging *staging;
 	int kept; /* a part left threads behind that may come back to it; closing */
 };

@@ -123,6 +123,7 @@ static int init_engine(struct cw_engine *engine, const struct cw_engine_options 
 	if (status)
 		return status;
 	cw__log_init(&engine->log, options->log, options->log_arg, cw__config_text(&engine->config, "log/level"));
+	engine->verify_memory = cw__config_number(&engine->config, "memory/verify", 0) != 0;
 	engine->grace = cw__config_number(&engine->config, "batch/grace", 0);
 	engine->spin = cw__config_number(&engine->config, "progress/spin_us", 0) * 1000;
 	engine->retries = cw__config_number(&engine->config, "batch/retries", 0);

@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <wire/json.h>
 
 #define ENCODED_MAX (CW_NOTIFY_MAX + 1024u)
 
@@ -15,7 +14,7 @@
 
 static int is_text(const void *data, size_t length)
 {
-	return !length || cw__utf8_check(data, length);
+	return !length || cw__classic_is_text(data, length);
 }
 
 static int check(const struct cw_engine *engine, const struct cw_notify *notify, const struct cw_segment *segment)
@@ -27,8 +26,8 @@ static int check(const struct cw_engine *engine, const struct cw_notify *notify,
 				CW_NOTIFY_MAX);
 	if (notify->name && strlen(notify->name) > CW__NAME_MAX)
 		return cw__fail(CW_ERR_LIMIT, "notification: its name is longer than %d bytes", CW__NAME_MAX);
-	if (segment->peer.classic && (!is_text(notify->data, notify->length) ||
-				      (notify->name && !is_text(notify->name, strlen(notify->name)))))
+	if (segment->peer.classic &&
+	    (!is_text(notify->data, notify->length) || (notify->name && !is_text(notify->name, strlen(notify->name)))))
 		return cw__fail(CW_ERR_UNSUPPORTED, "notification: a classic peer takes UTF-8 text without NUL bytes");
 	return CW_OK;
 }

@@ -8,11 +8,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <util/thread.h>
 
 #define BLOCK 256u        /* regions made at once */
 #define BLOCKS_MAX 65536u /* so at most 16 M regions in one engine */
+#define SEEN_FOR 20000u   /* ns in which memory that was mapped is taken to be so; far less than freeing it takes */
 
 /* ------------------------------------------------------------------------------------------- look-up */
 
@@ -61,6 +63,24 @@ int cw__region_pin(struct cw_region *region, uint64_t id, uint64_t from, uint64_
 		return counter;
 	cw__region_unpin(region, counter);
 	return CW_ERR_STALE_REGION;
+}
+
+int cw__region_is_there(struct cw_region *region)
+{
+	uint64_t page = region->memory.page_size, now, from;
+
+	if (!region->engine->verify_memory || region->allocation.address || region->view.device >= 0 || !page)
+		return 1;
+	now = cw__now();
+	if (now - atomic_load_explicit(&region->seen_at, memory_order_relaxed) < SEEN_FOR)
+		return 1;
+	/* Writes nothing back any more, but still looks for holes: the cheapest question there is. */
+	from = region->view.address - region->view.address % page;
+	if (msync((void *)(uintptr_t)from, region->view.address + region->view.length - from, MS_ASYNC) &&
+	    errno == ENOMEM)
+		return 0;
+	atomic_store_explicit(&region->seen_at, now, memory_order_relaxed);
+	return 1;
 }
 
 int cw__region_pin_any(struct cw_region *region)
@@ -309,6 +329,7 @@ static int region_new(struct cw_engine *engine, uint64_t from, uint64_t length, 
 	};
 	atomic_store_explicit(&region->revoked_count, 0, memory_order_relaxed);
 	atomic_store_explicit(&region->ticket, 0, memory_order_relaxed);
+	atomic_store_explicit(&region->seen_at, 0, memory_order_relaxed);
 	memset(&region->allocation, 0, sizeof(region->allocation));
 	region->registrations = 1;
 	region->freeing = 0;

@@ -48,6 +48,8 @@ static int claim_pin(struct cw_engine *engine, const struct cw_claim *claim, str
 		status = CW_ERR_NOT_REGISTERED;
 	else if (!(region->view.access & need))
 		status = CW_ERR_ACCESS;
+	else if (!cw__region_is_there(region))
+		status = CW_ERR_STALE_REGION;
 	if (status) {
 		cw__region_unpin(region, counter);
 		return status;

@@ -233,6 +233,10 @@ int cw__slice_pin(struct cw__slice *slice)
 	if (status)
 		return status;
 	slice->pin = cw__region_pin(request->region, request->region_id, request->local_from, request->local_to);
+	if (slice->pin >= 0 && !cw__region_is_there(request->region)) {
+		cw__region_unpin(request->region, slice->pin);
+		slice->pin = -1;
+	}
 	if (slice->pin >= 0) {
 		slice->base.attachment = slice->landing ? NULL : request->region->attachments[slice->part];
 		slice->base.import = request->target->imports[slice->part];

@@ -79,6 +79,8 @@ void cw__descriptor_free(struct cw__descriptor *descriptor);
 struct cw__classic_notify {
 	char *name, *message; /* malloc'ed, NUL-terminated; cw__classic_notify_free() */
 };
+/* Whether a message can be sent: UTF-8 without NUL bytes. */
+int cw__classic_is_text(const char *text, size_t length);
 char *cw__classic_notify_encode(const char *name, const char *message, size_t *length_out);
 int cw__classic_notify_decode(const char *json, size_t length, struct cw__classic_notify *notify_out, char *why,
 			      size_t why_size);

@@ -171,6 +171,11 @@ char *cw__descriptor_encode(const struct cw__descriptor *descriptor, const char 
 	return finish(root, failed, length_out);
 }
 
+int cw__classic_is_text(const char *text, size_t length)
+{
+	return cw__utf8_check(text, length);
+}
+
 char *cw__classic_notify_encode(const char *name, const char *message, size_t *length_out)
 {
 	struct json_object *root;

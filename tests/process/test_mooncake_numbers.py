@@ -5,6 +5,7 @@ says and keeps when calls fail or the program goes on without the engine."""
 import array
 import copy
 import gc
+import importlib
 import json
 import pickle
 import urllib.parse
@@ -22,6 +23,12 @@ MIB = 1 << 20
 NOBODY = "127.0.0.1:1"  # refuses connections
 
 pytestmark = pytest.mark.timeout(60)
+
+
+@pytest.fixture(autouse=True)
+def nothing_was_said(mooncake):
+    """Other tests of this process may just have failed for the same reason, which is then kept back."""
+    importlib.import_module("causeway.mooncake._report")._failures.clear()
 
 
 def test_numbers_of_numpy_are_numbers(here, there):
@@ -216,3 +223,50 @@ def test_a_message_that_is_no_text_is_nothing_for_a_mooncake_engine(here, moonca
             answer = here.engine.transfer_sync(target.name, here.address, 4711, 100, mooncake.Write, note)
             assert answer == (0 if message == "text" else -1), "a name may be changed, a message not"
         assert "UTF-8 text" in caplog.text and target.notes == [("na\N{REPLACEMENT CHARACTER}me", "text")]
+
+
+FREED = """
+import ctypes, mmap, os, sys
+from mooncake.engine import TransferEngine
+free = ctypes.CDLL(None).munmap
+free.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+kept = []
+def side(length):
+    engine, memory = TransferEngine(), mmap.mmap(-1, max(length, mmap.PAGESIZE))
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    assert engine.initialize("127.0.0.1", "P2PHANDSHAKE", "tcp", "") == 0
+    assert engine.register_memory(address, length) == 0
+    kept.append(memory)
+    return engine, address, f"127.0.0.1:{engine.get_rpc_port()}"
+length, hint = int(sys.argv[1]), sys.argv[2]
+(near, here, self), (far, there, peer), (third, loose, other) = side(length), side(length), side(length)
+def all_calls(expected, memory):
+    for name in (self, peer):
+        remote = here if name == self else there
+        assert near.transfer_sync_write(name, memory, remote, length, hint) == expected, name
+        assert near.transfer_sync_read(name, memory, remote, length, hint) == expected, name
+all_calls(0, here)
+assert near.transfer_sync_write(other, here, loose, length, hint) == 0
+free(loose, length)
+assert near.transfer_sync_write(other, here, loose, length, hint) == -1
+assert near.transfer_sync_read(other, here, loose, length, hint) == -1
+free(here, length)
+all_calls(-1, here)
+assert near.write_bytes_to_buffer(here, b"x", 1) == -1
+try:
+    sys.exit(near.read_bytes_from_buffer(here, 1))
+except ValueError:
+    pass
+assert near.unregister_memory(here) == 0
+assert far.transfer_sync_read(peer, there, there, length) == 0, "nothing else is broken"
+os._exit(0)  # without freeing memory twice
+"""
+
+
+@pytest.mark.parametrize("hint", ["", "tcp"])
+@pytest.mark.parametrize("length", [64, 65536, MIB])
+@pytest.mark.parametrize("force", [{}, {"MC_FORCE_TCP": "1"}], ids=["any", "force"])
+def test_memory_that_was_freed_while_it_is_registered(script, length, hint, force):
+    """A program of Mooncake's that forgets unregister_memory() gets -1, and so does a peer that writes there."""
+    done = script(FREED, length, hint, environment=force)
+    assert done.returncode == 0, done.stderr

@@ -57,6 +57,11 @@ def _without_empty(local: Any, remote: Any, length: Any) -> Optional[Tuple[Any, 
     return [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]
 
 
+def _stays(region: causeway.Region) -> bool:
+    """Host memory that the program cannot have freed."""
+    return region.engine_owned and region.device < 0
+
+
 class Opened:
     """An engine, and what this face of it keeps beside it. It is closed with the last reference."""
 
@@ -136,7 +141,7 @@ class Opened:
     def put(self, address: int, data: bytes) -> None:
         """Copies data to registered memory."""
         address = operator.index(address)
-        if self.engine.region_at(address, len(data)).device < 0:
+        if _stays(self.engine.region_at(address, len(data))):
             ctypes.memmove(address, data, len(data))
         else:
             self._copy(TransferOpcode.Write, address, bytearray(data))
@@ -144,13 +149,13 @@ class Opened:
     def get(self, address: int, length: int) -> bytes:
         """The bytes of registered memory."""
         address, length = operator.index(address), operator.index(length)
-        if self.engine.region_at(address, length).device < 0:
+        if _stays(self.engine.region_at(address, length)):
             return ctypes.string_at(address, length)
         data = bytearray(length)
         self._copy(TransferOpcode.Read, address, data)
         return bytes(data)
 
     def _copy(self, opcode: TransferOpcode, address: int, data: bytearray) -> None:
-        """Between device memory and data, as a transfer of the engine to itself."""
+        """Between memory and data as a transfer of the engine to itself, which sees whether the memory is there."""
         with self.engine.register(data) as region:
             self.submit(opcode, self.engine.name, region.address, address, len(data), "").wait()

@@ -14,8 +14,8 @@ def _absent() -> ModuleNotFoundError:
     import sys
 
     return ModuleNotFoundError(
-        f"No module named 'causeway' in {sys.executable}: install the wheel causeway there, or start the program with the "
-        "Python that has it; python -m causeway.as_mooncake made this one look here for mooncake.engine",
+        f"No module named 'causeway' in {sys.executable}: install the wheel causeway there, or start the program "
+        "with the Python that has it; python -m causeway.as_mooncake made this one look here for mooncake.engine",
         name="causeway",
     )
 

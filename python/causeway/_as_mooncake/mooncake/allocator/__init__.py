@@ -7,6 +7,6 @@ try:
 except ModuleNotFoundError as error:
     if error.name != "causeway":
         raise
-    from mooncake import _absent
+    from .. import _absent
 
     raise _absent() from None
