@@ -23,7 +23,8 @@ class Engine(_causeway.Engine):
     """Owns regions, segments and batches, and moves bytes for them.
 
     name: "host", "host:port" or "[v6]:port": what peers open; None = 127.0.0.1, any port. `engine.name` has the port.
-    settings: such as {"transports/shm/enable": False}, `causeway config` lists them; they override config and
+    settings: such as {"transports/shm/enable": False}, `causeway config` lists them; memory/verify is on unless they say
+        otherwise, so that memory that was freed while it is registered is an error, no crash. They override config and
     environment.
     config: path of a JSON file with settings.
     environment: also read the CW_* variables; they override the file.
@@ -47,6 +48,7 @@ class Engine(_causeway.Engine):
     ) -> None:
         self._log_key = _log.add(log) if log is not None else 0
         try:
+            settings = {"memory/verify": True, **(settings or {})}
             super().__init__(name, settings=settings, config=config, environment=environment, log_key=self._log_key)
         except BaseException:
             _log.remove(self._log_key)
