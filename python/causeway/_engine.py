@@ -23,9 +23,9 @@ class Engine(_causeway.Engine):
     """Owns regions, segments and batches, and moves bytes for them.
 
     name: "host", "host:port" or "[v6]:port": what peers open; None = 127.0.0.1, any port. `engine.name` has the port.
-    settings: such as {"transports/shm/enable": False}, `causeway config` lists them; memory/verify is on unless they say
-        otherwise, so that memory that was freed while it is registered is an error, no crash. They override config and
-    environment.
+    settings: such as {"transports/shm/enable": False}, `causeway config` lists them; they override config and
+    environment. memory/verify is on unless they say otherwise: memory that was freed while it is registered is then
+    an error, no crash.
     config: path of a JSON file with settings.
     environment: also read the CW_* variables; they override the file.
     log: called as log(level, line), in a thread of its own: 0 error, 1 warning, 2 info, 3 debug, 4 trace. None =
