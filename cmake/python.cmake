@@ -16,13 +16,13 @@ endif()
 set(package_out "${PROJECT_BINARY_DIR}/python/causeway")
 file(GLOB extension_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/python/src/*.c")
 add_library(python_extension MODULE ${extension_sources})
-# The stub is where the docstrings are written.
+# The interface file is where the docstrings are written.
 set(docs_folder "${PROJECT_BINARY_DIR}/generated/python")
 set(docs_script "${PROJECT_SOURCE_DIR}/python/src/docstrings.py")
-set(docs_stub "${PROJECT_SOURCE_DIR}/python/causeway/_causeway.pyi")
+set(docs_interface "${PROJECT_SOURCE_DIR}/python/causeway/_causeway.pyi")
 file(MAKE_DIRECTORY "${docs_folder}")
-add_custom_command(OUTPUT "${docs_folder}/docs.h" COMMAND Python::Interpreter "${docs_script}" "${docs_stub}" "${docs_folder}/docs.h"
-	DEPENDS "${docs_script}" "${docs_stub}" VERBATIM)
+add_custom_command(OUTPUT "${docs_folder}/docs.h" COMMAND Python::Interpreter "${docs_script}" "${docs_interface}" "${docs_folder}/docs.h"
+	DEPENDS "${docs_script}" "${docs_interface}" VERBATIM)
 target_sources(python_extension PRIVATE "${docs_folder}/docs.h")
 target_include_directories(python_extension PRIVATE "${docs_folder}")
 target_include_directories(python_extension SYSTEM PRIVATE ${Python_INCLUDE_DIRS})

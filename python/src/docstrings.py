@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes a C header of the docstrings in _causeway.pyi, so that help() shows what the stub says.
+"""Makes a C header of the docstrings in _causeway.pyi, so that help() shows what that file says.
 
-docstrings.py STUB HEADER: a macro DOC_<class>_<name> or DOC_<name> for each that has one.
+docstrings.py INTERFACE HEADER: a macro DOC_<class>_<name> or DOC_<name> for each that has one.
 """
 
 import ast
@@ -46,9 +46,9 @@ def rows(tree):
                     yield f"{node.name}_{member.name}", signature(member, True), member
 
 
-def main(stub, header):
+def main(interface, header):
     lines = ["/* Made by docstrings.py. */"]
-    for name, first, node in rows(ast.parse(Path(stub).read_text(encoding="utf-8"))):
+    for name, first, node in rows(ast.parse(Path(interface).read_text(encoding="utf-8"))):
         text = ast.get_docstring(node)
         if text:
             lines.append(f"#define DOC_{name} \\\n\t{literal(first + inspect.cleandoc(text))}")

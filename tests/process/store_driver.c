@@ -8,13 +8,12 @@
  *     load threads [timeout_ms]    threads put, get and delete keys of their own until "rest"
  *     rest                         ends them: calls, failed, wrong (values that differ), slowest_ms
  */
-#include <causeway/plugin.h>
+#include <core/core.h>
 #include <json-c/json.h>
 #include <metadata/etcd/etcd.h>
 #include <metadata/http/http.h>
 #include <metadata/redis/redis.h>
 #include <pthread.h>
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,18 +26,7 @@ static const struct cw_metadata_ops *const stores[] = { &cw_metadata_http, &cw_m
 
 /* ---------------------------------------------------------------------------------------------- the host */
 
-static _Thread_local char last_error[512];
 static struct json_object *settings; /* of the open store */
-
-static int host_fail(int status, const char *format, ...)
-{
-	va_list arguments;
-
-	va_start(arguments, format);
-	vsnprintf(last_error, sizeof(last_error), format, arguments);
-	va_end(arguments);
-	return status;
-}
 
 static void host_log(struct cw_host *host, enum cw_log_level level, const char *format, ...)
 {
@@ -65,39 +53,16 @@ static uint64_t host_setting_number(struct cw_host *host, const char *key, uint6
 	return json_object_object_get_ex(settings, key, &value) ? json_object_get_uint64(value) * unit : fallback;
 }
 
-static int host_blob_append(struct cw_blob *blob, const void *data, size_t length)
-{
-	if (blob->capacity - blob->length < length) {
-		size_t capacity = 2 * (blob->length + length);
-		unsigned char *grown = realloc(blob->data, capacity);
-
-		if (!grown)
-			return CW_ERR_NO_MEMORY;
-		blob->data = grown;
-		blob->capacity = capacity;
-	}
-	if (length)
-		memcpy(blob->data + blob->length, data, length);
-	blob->length += length;
-	return CW_OK;
-}
-
-static void host_blob_free(struct cw_blob *blob)
-{
-	free(blob->data);
-	*blob = (struct cw_blob){ NULL, 0, 0 };
-}
-
-static const struct cw_host_ops host_ops = {
-	.abi = CW_PLUGIN_ABI,
-	.log = host_log,
-	.fail = host_fail,
-	.setting = host_setting,
-	.setting_number = host_setting_number,
-	.blob_append = host_blob_append,
-	.blob_free = host_blob_free,
-};
+static struct cw_host_ops host_ops; /* the engine's, but for what an engine would be needed for */
 static struct cw_host host = { &host_ops, &host };
+
+static void host_open(void)
+{
+	host_ops = cw__host_ops;
+	host_ops.log = host_log;
+	host_ops.setting = host_setting;
+	host_ops.setting_number = host_setting_number;
+}
 
 /* --------------------------------------------------------------------------------------------- the store */
 
@@ -122,11 +87,11 @@ static int attach(const char *url)
 
 	ops = find(url);
 	if (!ops)
-		return host_fail(CW_ERR_CONFIG, "no such store");
+		return cw__fail(CW_ERR_CONFIG, "no such store");
 	status = ops->open(&host, url, &store, &why);
 	if (status) {
 		ops = NULL;
-		host_fail(status, "%s", why ? why : "no reason given");
+		cw__fail(status, "%s", why ? why : "no reason given");
 	}
 	return status;
 }
@@ -161,7 +126,7 @@ static void note(struct worker *worker, uint64_t start, int status)
 	worker->slowest = took > worker->slowest ? took : worker->slowest;
 	if (status) {
 		worker->failed++;
-		snprintf(worker->text, sizeof(worker->text), "%s", last_error);
+		snprintf(worker->text, sizeof(worker->text), "%s", cw_last_error());
 	}
 }
 
@@ -183,7 +148,7 @@ static void *work(void *arg)
 		note(worker, start, status);
 		if (!put && !status && (got.length != (size_t)length || memcmp(got.data, value, got.length) != 0))
 			worker->wrong++;
-		host_blob_free(&got);
+		host_ops.blob_free(&got);
 		if (round % 8 == 7) {
 			start = cw__now();
 			note(worker, start, ops->del(store, key, worker->timeout));
@@ -277,7 +242,7 @@ static int get_hex(const char *key, uint64_t timeout, struct json_object *answer
 	hex[2 * value.length] = '\0';
 	json_object_object_add(answer, "value", json_object_new_string(hex));
 	free(hex);
-	host_blob_free(&value);
+	host_ops.blob_free(&value);
 	return status;
 }
 
@@ -294,7 +259,7 @@ static int obey(struct json_object *line, struct json_object *answer)
 		return attach(text_of(line, "url"));
 	}
 	if (!ops)
-		return host_fail(CW_ERR_INVALID, "no store is attached");
+		return cw__fail(CW_ERR_INVALID, "no store is attached");
 	if (!strcmp(what, "get"))
 		return get_hex(key, timeout, answer);
 	if (!strcmp(what, "put"))
@@ -302,7 +267,7 @@ static int obey(struct json_object *line, struct json_object *answer)
 	if (!strcmp(what, "del"))
 		return ops->del(store, key, timeout);
 	if (!strcmp(what, "keep"))
-		return ops->keep ? ops->keep(store, timeout) : host_fail(CW_ERR_UNSUPPORTED, "it has no leases");
+		return ops->keep ? ops->keep(store, timeout) : cw__fail(CW_ERR_UNSUPPORTED, "it has no leases");
 	if (!strcmp(what, "load"))
 		load((unsigned)number_of(line, "threads", 4), timeout);
 	else if (!strcmp(what, "rest"))
@@ -310,7 +275,7 @@ static int obey(struct json_object *line, struct json_object *answer)
 	else if (!strcmp(what, "detach"))
 		detach();
 	else
-		return host_fail(CW_ERR_INVALID, "unknown command");
+		return cw__fail(CW_ERR_INVALID, "unknown command");
 	return CW_OK;
 }
 
@@ -319,18 +284,19 @@ int main(void)
 	char *line = NULL;
 	size_t capacity = 0;
 
+	host_open();
 	while (getline(&line, &capacity, stdin) > 0) {
 		struct json_object *given = json_tokener_parse(line), *answer = json_object_new_object();
 		uint64_t start = cw__now();
 		int status;
 
-		last_error[0] = '\0';
-		status = given ? obey(given, answer) : host_fail(CW_ERR_INVALID, "not JSON");
+		cw__fail(CW_OK, "%s", "");
+		status = given ? obey(given, answer) : cw__fail(CW_ERR_INVALID, "not JSON");
 		json_object_object_add(answer, "ms",
 				       json_object_new_double((double)(cw__now() - start) / (double)CW__MS));
 		json_object_object_add(answer, "status", json_object_new_int(status));
 		json_object_object_add(answer, "name", json_object_new_string(cw_status_name(status)));
-		json_object_object_add(answer, "text", json_object_new_string(status ? last_error : ""));
+		json_object_object_add(answer, "text", json_object_new_string(status ? cw_last_error() : ""));
 		printf("%s\n", json_object_to_json_string_ext(answer, JSON_C_TO_STRING_PLAIN));
 		fflush(stdout);
 		json_object_put(answer);

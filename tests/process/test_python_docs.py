@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is written about the Python package is true: the guide's blocks and the examples run, and the stub says what the
+"""What is written about the Python package is true: the guide's blocks and the examples run, and the .pyi says what the
 extension has."""
 
 import os
@@ -20,11 +20,11 @@ from causeway import _causeway
 def members(body):
     return {node.name: node for node in body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
 
-stub = members(ast.parse(open(sys.argv[1]).read()).body)
+written = members(ast.parse(open(sys.argv[1]).read()).body)
 made = {name: value for name, value in vars(_causeway).items() if not name.startswith("__")}
 protocols = {"Tensor", "DLPackTensor", "CudaArray", "BatchOptions"}
-assert set(stub) - protocols == set(made) - {"version"}, set(stub) ^ set(made)
-for name, node in stub.items():
+assert set(written) - protocols == set(made) - {"version"}, set(written) ^ set(made)
+for name, node in written.items():
     if not isinstance(node, ast.ClassDef) or name in protocols:
         continue
     said = set(members(node.body)) - {"__buffer__", "__init__"}

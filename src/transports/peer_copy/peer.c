@@ -190,10 +190,11 @@ static void await_end(struct cw_timer *timer)
 
 static void expect_end(struct cw__pc_peer *peer, const struct cw__pc_job *job)
 {
-	uint64_t now = cw__now();
+	uint64_t now;
 
 	if (job->expected < 2 * LEAD_NS || peer->ending)
 		return;
+	now = cw__now();
 	peer->ending = job->lane;
 	peer->end_until = now + job->expected + LEAD_NS;
 	ops_of(peer)->timer_set(peer->core->loop, &peer->end_timer, now + job->expected - LEAD_NS);
@@ -455,8 +456,8 @@ void cw__peer_copy_peer_close(void *transport, void *opened)
 	uint64_t until = cw__after(cw__now(), pc->grace);
 	int pending;
 
-	ops_of(peer)->timer_stop(peer->core->loop, &peer->end_timer);
 	end_jobs(peer, until);
+	ops_of(peer)->timer_stop(peer->core->loop, &peer->end_timer); /* nothing is posted from here on */
 	cw__pc_imports_close(peer, peer->abandoned != 0, until);
 	if (peer->abandoned) {
 		pc->host->ops->keep(pc->host);
