@@ -68,3 +68,8 @@ add_executable(device_overhead "${PROJECT_SOURCE_DIR}/bench/device_overhead.c")
 set_target_properties(device_overhead PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/bench")
 target_include_directories(device_overhead PRIVATE "${PROJECT_SOURCE_DIR}/src")
 target_link_libraries(device_overhead PRIVATE causeway ${CMAKE_DL_LIBS})
+
+# One engine with many peers against the same engine with one: throughput, memory, wake-ups.
+add_executable(many_peers "${PROJECT_SOURCE_DIR}/bench/many_peers.c")
+set_target_properties(many_peers PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/bench")
+target_link_libraries(many_peers PRIVATE causeway Threads::Threads)
