@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -299,6 +300,7 @@ static void start_child(struct run *run, unsigned count, size_t length, struct p
 		/* An end that another child keeps open would never come. */
 		for (unsigned i = 0; i < run->child_count; i++)
 			close(run->ends[i]);
+		(void)prctl(PR_SET_NAME, "targets"); /* so that profiles tell the sides apart */
 		serve(run->options, count, length, tell[1], end[0]);
 	}
 	close(end[0]);
