@@ -77,3 +77,38 @@ def costs(result):
             f"{pair(measurements, 'system_calls_per_operation'):>20}"
             f"{'-' if resident is None else f'{resident:.0f}':>14}"
         )
+
+
+POINT_FIGURES = (
+    ("gigabytes_per_second", "{:.2f} GB/s"),
+    ("nanoseconds", "{:.0f} ns"),
+    ("latency_us.p50", "p50 {:.1f} us"),
+    ("latency_us.p99", "p99 {:.1f} us"),
+    ("engine_us", "engine {:.2f} us"),
+    ("bare_us", "bare {:.2f} us"),
+    ("bare_gigabytes_per_second", "bare {:.2f} GB/s"),
+    ("times_one_thread", "{:.2f} times one thread"),
+    ("against_one_peer", "{:.2f} of one peer"),
+    ("seconds_to_connect", "{:.3f} s"),
+    ("used_per_peer.resident_kib", "{:.1f} KiB a peer"),
+    ("socket_buffers_kib_per_peer", "{:.1f} KiB of socket buffers a peer"),
+    ("wakeups_per_second", "{:.2f} wake-ups/s"),
+    ("resident_mib", "{:.1f} MiB"),
+)
+
+
+def member(point, key):
+    for word in key.split("."):
+        point = point.get(word) if isinstance(point, dict) else None
+    return point
+
+
+def point_figures(point):
+    """The figures of a program's point that a reader looks for first."""
+    known = ((member(point, key), form) for key, form in POINT_FIGURES)
+    return ", ".join(form.format(value) for value, form in known if isinstance(value, (int, float)))
+
+
+def point(measured):
+    name = f"{measured['workload']}{', ' + measured['setting'] if measured['setting'] else ''}"
+    return f"{name:<64}{point_figures(measured)}  {verdicts(measured)}"

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import figures
+import programs
 import report
 import sides
 import workloads
@@ -54,8 +55,8 @@ class Session:
         self.arguments = arguments
         self.causeway = sides.Causeway(arguments.build)
         self.bare = sides.Bare(arguments.build)
-        self.peers, self.missing = ([], {}) if arguments.quick or arguments.no_peers else sides.peers(arguments.build)
-        self.results = []
+        self.peers, self.missing = ([], {}) if arguments.quick or arguments.no_peers else sides.peers(HERE / "peers")
+        self.results, self.measured = [], []  # of transfers, of programs
 
     def all_sides(self):
         return [self.causeway, self.bare, *self.peers]
@@ -106,22 +107,37 @@ class Session:
             measurement["system_calls_per_operation"] = counted["system_calls_per_operation"]
 
     def transfers(self, rows):
-        print(report.HEAD, flush=True)
+        if rows:
+            print(report.HEAD, flush=True)
         for row in rows:
             self.results.append(self.transfer(row))
             print(report.line(self.results[-1]), flush=True)
 
 
+    def programs(self, rows):
+        for row in rows:
+            try:
+                self.measured.append(programs.measure(self, row))
+            except (sides.Cannot, sides.Failed) as reason:
+                self.missing[row.name] = str(reason)
+                print(f"{row.name}: {reason}", flush=True)
+                continue
+            for point in self.measured[-1]["points"]:
+                print(report.point(point), flush=True)
+
+
 def chosen(arguments):
-    """The rows that were asked for."""
-    rows = [row for row in workloads.TRANSFERS if arguments.only in row.name]
-    if arguments.group:
-        rows = [row for row in rows if row.group in arguments.group]
+    """The transfers and programs that were asked for."""
+
+    def asked(row):
+        return arguments.only in row.name and (not arguments.group or row.group in arguments.group)
+
+    transfers = [row for row in workloads.TRANSFERS if asked(row)]
     if arguments.quick or arguments.record:
-        rows = [row for row in rows if row.quick]
-    elif arguments.readme:
-        rows = [row for row in rows if row.readme]
-    return rows
+        return [row for row in transfers if row.quick], []
+    if arguments.readme:
+        return [row for row in transfers if row.readme], []
+    return transfers, [row for row in programs.PROGRAMS if asked(row)]
 
 
 def conditions(arguments, session, about):
@@ -171,7 +187,7 @@ def guard(session, rows):
 def write(session, about):
     OUT.mkdir(parents=True, exist_ok=True)
     everything = {"machine": about, "rounds": session.arguments.rounds, "seconds": session.arguments.seconds,
-                  "missing": session.missing, "results": session.results}
+                  "missing": session.missing, "transfers": session.results, "programs": session.measured}
     (OUT / "results.json").write_text(json.dumps(everything, indent=1) + "\n", encoding="utf-8")
     print(f"\nwritten: {(OUT / 'results.json').relative_to(ROOT)}")
 
@@ -183,6 +199,7 @@ def parse():
     parser.add_argument("--seconds", type=float, help="of each measurement (0.5; quick: 0.2)")
     parser.add_argument("--only", default="", help="workloads whose name contains this")
     parser.add_argument("--group", default="", help="only these groups, such as abc")
+    parser.add_argument("--trace", type=Path, help="replay this one, not a synthetic one")
     parser.add_argument("--no-peers", action="store_true", help="only Causeway and the bare limit")
     parser.add_argument("--quick", action="store_true", help="under two minutes, as ./do check bench runs it")
     parser.add_argument("--record", action="store_true", help="make today's ratios those that --quick compares with")
@@ -196,11 +213,11 @@ def parse():
 
 def main():
     arguments = parse()
-    rows = chosen(arguments)
+    rows, others = chosen(arguments)
     if arguments.list:
-        print("\n".join(f"{row.group}  {row.name}" for row in rows))
+        print("\n".join(f"{row.group}  {row.name}" for row in (*rows, *others)))
         return 0
-    if not rows:
+    if not rows and not others:
         sys.exit("bench: no workload has this name (--list)")
     session, about = Session(arguments), machine()
     if arguments.quick and RECORDED.exists():
@@ -210,9 +227,11 @@ def main():
     session.transfers(rows)
     if arguments.quick:
         return 1 if guard(session, rows) else 0
-    print(report.COSTS_HEAD)
+    if session.results:
+        print(report.COSTS_HEAD)
     for result in session.results:
         print("\n".join(report.costs(result)))
+    session.programs(others)
     write(session, about)
     if arguments.record:
         record(session)

@@ -12,6 +12,8 @@ import os
 import re
 import subprocess
 
+PYTHON = "/usr/bin/python3"
+INSTALL_SECONDS = 600
 CANNOT = 3  # the exit status of the bare and peer programs for what they cannot do
 
 
@@ -127,24 +129,26 @@ class Bare:
 
 
 class Peer:
-    """Another engine, through a program that takes the common options; with several settings, of which the best
-    counts."""
+    """Another engine, by a program of bench/peers/, which measures with each of its settings."""
 
-    def __init__(self, name, command, settings=((),)):
-        self.name, self.command, self.settings = name, command, settings
+    def __init__(self, script):
+        self.name, self.script = script.stem, script
+
+    def why_missing(self):
+        """None when it is there; it is installed where that is possible."""
+        try:
+            run([PYTHON, self.script, "--there"], INSTALL_SECONDS)
+        except (Cannot, Failed) as reason:
+            return str(reason)
+        return None
 
     def measure(self, row, seconds):
-        found, reason = [], ""
-        for setting in self.settings:
-            try:
-                found += lines(run([*self.command, *common_options(row, seconds), *setting], timeout(row, seconds)))
-            except Cannot as cannot:
-                reason = str(cannot)
-        if not found:
-            raise Cannot(reason)
-        return found
+        return lines(run([PYTHON, self.script, *common_options(row, seconds)], 4 * timeout(row, seconds)))
 
 
-def peers(build):
-    """Those that are there, and why others are not."""
-    return [], {}
+def peers(folder):
+    """Those that are there, and {name: why not} of the others."""
+    scripts = (path for path in sorted(folder.glob("*.py")) if path.stem != "program")
+    reasons = {peer: peer.why_missing() for peer in map(Peer, scripts)}
+    there = [peer for peer, why in reasons.items() if not why]
+    return there, {peer.name: why for peer, why in reasons.items() if why}

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `./do bench` measures, and what it should show: one table of transfers, one of programs that measure other things.
+"""What `./do bench` moves from one process to another, and what that should show: one table.
 
-The letters are groups: a large blocks, b latency, c pages of a KV cache, d threads, e many peers, f registration and
-look-up, g set-up, h a replayed trace, i what the engine itself costs, x copies between devices. docs/benchmark.md
-explains them.
+The letters are groups: a large blocks, b latency, c pages of a KV cache, d threads. Those that programs of their own
+measure, such as many peers (e) or the set-up (g), are in programs.py. docs/benchmark.md explains them.
 """
 
 from dataclasses import dataclass
@@ -51,18 +50,6 @@ class Transfer:
     @property
     def larger_is_better(self):
         return self.figure == "gigabytes_per_second"
-
-
-@dataclass(frozen=True)
-class Program:
-    """A program of ours that measures by itself and prints one object for each point; `targets` are pairs of the start
-    of a point's name and a Target."""
-
-    name: str
-    group: str
-    command: tuple
-    targets: tuple = ()
-    timeout: int = 300
 
 
 def bytes_text(count):
@@ -158,4 +145,3 @@ def threads():
 
 
 TRANSFERS = (*large_blocks(), *latency(), *pages(), *threads())
-PROGRAMS = ()
