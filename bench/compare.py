@@ -24,14 +24,14 @@ DEVICE_US = 2.0
 
 # name, operation, bytes of a block, pieces it lies in, transport, what the bare program does, which figure counts
 WORKLOADS = [
-    ("TCP write 1 MiB", "write", 1 << 20, 1, "tcp", "tcp-write", "speed"),
-    ("TCP read 1 MiB", "read", 1 << 20, 1, "tcp", "tcp-read", "speed"),
-    ("TCP write 8 MiB", "write", 8 << 20, 1, "tcp", "tcp-write", "speed"),
-    ("TCP read 8 MiB", "read", 8 << 20, 1, "tcp", "tcp-read", "speed"),
-    ("TCP write 4 KiB", "write", 4096, 1, "tcp", "tcp-write", "time"),
-    ("TCP read 4 KiB", "read", 4096, 1, "tcp", "tcp-read", "time"),
-    ("TCP write 128 x 4 KiB", "write", 128 * 4096, 128, "tcp", "tcp-write", "time"),
-    ("TCP read 128 x 4 KiB", "read", 128 * 4096, 128, "tcp", "tcp-read", "time"),
+    ("TCP write 1 MiB", "write", 1 << 20, 1, "tcp", "spin", "speed"),
+    ("TCP read 1 MiB", "read", 1 << 20, 1, "tcp", "spin", "speed"),
+    ("TCP write 8 MiB", "write", 8 << 20, 1, "tcp", "spin", "speed"),
+    ("TCP read 8 MiB", "read", 8 << 20, 1, "tcp", "spin", "speed"),
+    ("TCP write 4 KiB", "write", 4096, 1, "tcp", "spin", "time"),
+    ("TCP read 4 KiB", "read", 4096, 1, "tcp", "spin", "time"),
+    ("TCP write 128 x 4 KiB", "write", 128 * 4096, 128, "tcp", "spin", "time"),
+    ("TCP read 128 x 4 KiB", "read", 128 * 4096, 128, "tcp", "spin", "time"),
     ("shm write 1 MiB", "write", 1 << 20, 1, "shm", "memcpy", "speed"),
     ("shm write 8 MiB", "write", 8 << 20, 1, "shm", "memcpy", "speed"),
     ("shm write 4 KiB", "write", 4096, 1, "shm", "memcpy", "time"),
@@ -55,8 +55,11 @@ def causeway(build, workload, seconds):
 
 
 def bare(build, workload, seconds):
-    _, _, block, pieces, _, name, _ = workload
-    return json.loads(run([build / "bench/bare", name, str(block), str(pieces), str(seconds)]))
+    _, op, block, pieces, transport, mode, _ = workload
+    command = [build / "bench/bare", "--via", transport, "--op", op, "--mode", mode, "--seconds", str(seconds)]
+    row = json.loads(run([*command, "--size", str(block // pieces), "--pages", str(pieces), "--lanes", "1"]))
+    times = {f"{name}_us": value for name, value in row["latency_us"].items()}
+    return {"gigabytes_per_second": row["gigabytes_per_second"], **times}
 
 
 def wheel_python():
