@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -21,6 +22,7 @@ import programs
 import report
 import sides
 import workloads
+from environment import environment_with
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -189,7 +191,29 @@ def write(session, about):
     everything = {"machine": about, "rounds": session.arguments.rounds, "seconds": session.arguments.seconds,
                   "missing": session.missing, "transfers": session.results, "programs": session.measured}
     (OUT / "results.json").write_text(json.dumps(everything, indent=1) + "\n", encoding="utf-8")
-    print(f"\nwritten: {(OUT / 'results.json').relative_to(ROOT)}")
+    print(f"\nwritten: {(OUT / 'results.json').relative_to(ROOT)}", flush=True)
+
+
+def draw(*arguments):
+    """Runs page.py, where matplotlib is; it is installed outside the checkout where that is possible."""
+    python = environment_with("plots-venv", ["matplotlib"], "matplotlib")
+    if not python:
+        print("no page: matplotlib cannot be installed or imported here")
+        return False
+    done = subprocess.run([python, HERE / "page.py", OUT / "results.json", *arguments], timeout=300, check=False)
+    return done.returncode == 0
+
+
+def show(arguments):
+    """The page, and the part of README.md."""
+    if arguments.readme:
+        drawn = draw("--readme", ROOT / "README.md", ROOT / "docs/bench.svg")
+        print("written: README.md, docs/bench.svg" if drawn else "README.md is as it was")
+        return drawn
+    drawn = draw(OUT / "results.html")
+    if drawn:
+        print(f"written: {(OUT / 'results.html').relative_to(ROOT)}")
+    return drawn
 
 
 def parse():
@@ -204,6 +228,7 @@ def parse():
     parser.add_argument("--quick", action="store_true", help="under two minutes, as ./do check bench runs it")
     parser.add_argument("--record", action="store_true", help="make today's ratios those that --quick compares with")
     parser.add_argument("--readme", action="store_true", help="measure what README.md shows, and write it there")
+    parser.add_argument("--draw", action="store_true", help="only draw the last results once more")
     parser.add_argument("--list", action="store_true", help="name the workloads and end")
     arguments = parser.parse_args()
     arguments.rounds = arguments.rounds or (3 if arguments.quick else 5)
@@ -213,6 +238,8 @@ def parse():
 
 def main():
     arguments = parse()
+    if arguments.draw:
+        return 0 if show(arguments) else 1
     rows, others = chosen(arguments)
     if arguments.list:
         print("\n".join(f"{row.group}  {row.name}" for row in (*rows, *others)))
@@ -235,7 +262,7 @@ def main():
     write(session, about)
     if arguments.record:
         record(session)
-    return 0
+    return 0 if show(arguments) else 1
 
 
 if __name__ == "__main__":
