@@ -58,13 +58,3 @@ if(CAUSEWAY_EXAMPLES)
 		target_link_libraries(example_${program} PRIVATE causeway)
 	endforeach()
 endif()
-
-# What ./do bench compares with: the simplest program that does the same work.
-add_executable(bare "${PROJECT_SOURCE_DIR}/bench/bare.c")
-set_target_properties(bare PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/bench")
-
-# What ./do bench copies between devices with, through the engine and with the runtime's own call.
-add_executable(device_overhead "${PROJECT_SOURCE_DIR}/bench/device_overhead.c")
-set_target_properties(device_overhead PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/bench")
-target_include_directories(device_overhead PRIVATE "${PROJECT_SOURCE_DIR}/src")
-target_link_libraries(device_overhead PRIVATE causeway ${CMAKE_DL_LIBS})
