@@ -39,8 +39,9 @@ struct bare_options {
 
 /* One side's pieces in the order in which they are moved: lane after lane of channel after channel, each a ring. */
 struct bare_layout {
-	unsigned char *memory; /* mapped by layout_map */
+	unsigned char *memory;
 	size_t length;
+	int shared, touched;
 	struct iovec *pieces;
 	size_t per_part; /* pieces of one batch in one lane */
 	size_t batches;  /* batches in a ring */
@@ -92,7 +93,7 @@ struct bare_mode {
 	enum bare_wait wait;   /* the manner of waiting that it has, or WAIT_ANY */
 	enum bare_group group; /* whether it takes part where no mode is named */
 	int has_target;
-	int far_shared; /* the target's memory is mapped by both */
+	int ordinary; /* each side's memory is its own; elsewhere both processes map both sides' */
 	size_t lanes_max;
 	/* NULL, or why it cannot do this; may be NULL itself. */
 	const char *(*refuses)(const struct bare_options *options);
@@ -129,12 +130,11 @@ void bare_wake(_Atomic uint32_t *word);
 
 /* ---------------------------------------------------------------------------------------- layout.c */
 
-/* Lays the pieces out and maps the memory, which no process has touched yet. */
-void layout_map(struct bare_layout *layout, const struct bare_options *options, size_t channels, uint64_t seed,
-		int shared);
-void layout_free(struct bare_layout *layout);
-/* Touches all of the memory, in the process that is going to use it. To be verified, the source's bytes tell their
- * place. */
+/* Lays the pieces out in an order that the seed decides, and maps the memory unless it is there from the last mode. */
+void layout_provide(struct bare_layout *layout, const struct bare_options *options, size_t channels, uint64_t seed,
+		    int shared);
+/* Touches all of the memory, in the process that is going to use it, unless that was done. To be verified, the source's
+ * bytes tell their place. */
 void layout_fill(struct bare_layout *layout, int source, int verify);
 /* Whether the bytes of the batches that `completed` counts have arrived and nothing else was changed; clears them. */
 int layout_arrived(struct bare_layout *to, const struct bare_layout *from, const struct bare_options *options,

@@ -138,7 +138,6 @@ const char *copy_refuses(const struct bare_options *options)
 	  .via = VIA_SHM,                                                                                              \
 	  .group = GENERAL,                                                                                            \
 	  .has_target = 1,                                                                                             \
-	  .far_shared = 1,                                                                                             \
 	  .lanes_max = LANES_MAX,                                                                                      \
 	  .refuses = copy_refuses,                                                                                     \
 	  .serve = copy_serve,                                                                                         \

@@ -72,14 +72,30 @@ static void lay_out(struct bare_layout *layout, const struct bare_options *optio
 			}
 }
 
-void layout_map(struct bare_layout *layout, const struct bare_options *options, size_t channels, uint64_t seed,
-		int shared)
+static void map(struct bare_layout *layout, const struct bare_options *options, size_t length, int shared)
+{
+	if (layout->memory && layout->length == length && layout->shared == shared)
+		return;
+	if (layout->memory)
+		munmap(layout->memory, layout->length);
+	*layout = (struct bare_layout){ .length = length, .shared = shared };
+	layout->memory = mmap(NULL, length, PROT_READ | PROT_WRITE,
+			      MAP_ANONYMOUS | MAP_NORESERVE | (shared ? MAP_SHARED : MAP_PRIVATE), -1, 0);
+	if (layout->memory == MAP_FAILED)
+		bare_fail("mmap");
+	(void)madvise(layout->memory, length, options->huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+}
+
+void layout_provide(struct bare_layout *layout, const struct bare_options *options, size_t channels, uint64_t seed,
+		    int shared)
 {
 	size_t batch = spacing(options) * options->pages, places;
+	size_t length = options->buffer > batch * channels ? options->buffer : batch * channels;
 	uint32_t *order;
 
-	layout->length = options->buffer > batch * channels ? options->buffer : batch * channels;
-	layout->length = (layout->length + HUGE_PAGE - 1) & ~(size_t)(HUGE_PAGE - 1);
+	free(layout->pieces);
+	layout->pieces = NULL;
+	map(layout, options, (length + HUGE_PAGE - 1) & ~(size_t)(HUGE_PAGE - 1), shared);
 	layout->batches = options->buffer / batch / channels;
 	if (!layout->batches)
 		layout->batches = 1;
@@ -87,21 +103,12 @@ void layout_map(struct bare_layout *layout, const struct bare_options *options, 
 	places = options->buffer / spacing(options);
 	if (places < layout->batches * channels * options->pages)
 		places = layout->batches * channels * options->pages;
-	layout->memory = mmap(NULL, layout->length, PROT_READ | PROT_WRITE,
-			      MAP_ANONYMOUS | MAP_NORESERVE | (shared ? MAP_SHARED : MAP_PRIVATE), -1, 0);
 	layout->pieces = malloc(channels * options->lanes * layout->batches * layout->per_part * sizeof(struct iovec));
-	if (layout->memory == MAP_FAILED || !layout->pieces)
-		bare_fail("mmap");
-	(void)madvise(layout->memory, layout->length, options->huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+	if (!layout->pieces)
+		bare_fail("malloc");
 	order = shuffled(places, seed);
 	lay_out(layout, options, channels, order);
 	free(order);
-}
-
-void layout_free(struct bare_layout *layout)
-{
-	munmap(layout->memory, layout->length);
-	free(layout->pieces);
 }
 
 struct iovec *layout_ring(const struct bare_layout *layout, const struct bare_options *options, size_t channel,
@@ -117,7 +124,10 @@ static unsigned char expected(size_t offset)
 
 void layout_fill(struct bare_layout *layout, int source, int verify)
 {
+	if (layout->touched && !verify)
+		return;
 	memset(layout->memory, source, layout->length);
+	layout->touched = 1;
 	for (size_t i = 0; source && verify && i < layout->length; i++)
 		layout->memory[i] = expected(i);
 }

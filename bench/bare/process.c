@@ -139,8 +139,8 @@ static const char *pull_refuses(const struct bare_options *options)
 }
 
 #define ATTACH                                                                                                         \
-	.via = VIA_SHM, .group = ORDINARY, .has_target = 1, .lanes_max = LANES_MAX, .refuses = copy_refuses,           \
-	.serve = copy_serve, .work = attach_work, .close = copy_close
+	.via = VIA_SHM, .group = ORDINARY, .ordinary = 1, .has_target = 1, .lanes_max = LANES_MAX,                     \
+	.refuses = copy_refuses, .serve = copy_serve, .work = attach_work, .close = copy_close
 #define ASK .via = VIA_SHM, .has_target = 1, .lanes_max = 1, .serve = ask_serve, .work = ask_work, .close = ask_close
 
 const struct bare_mode bare_process_modes[] = {
@@ -149,6 +149,7 @@ const struct bare_mode bare_process_modes[] = {
 	  .what = "the target, spinning, fetches by process_vm_readv",
 	  ASK,
 	  .group = ORDINARY,
+	  .ordinary = 1,
 	  .wait = WAIT_SPIN,
 	  .refuses = pull_refuses,
 	  .variant = ASK_SPIN | PULL },
@@ -156,27 +157,25 @@ const struct bare_mode bare_process_modes[] = {
 	  .what = "the target sleeps, then fetches by process_vm_readv",
 	  ASK,
 	  .group = ORDINARY,
+	  .ordinary = 1,
 	  .wait = WAIT_TARGET_PARKED,
 	  .refuses = pull_refuses,
 	  .variant = ASK_TARGET_PARKED | PULL },
 	{ .name = "ping-pong",
 	  .what = "memcpy, then both sides spin on a word",
 	  ASK,
-	  .far_shared = 1,
 	  .wait = WAIT_SPIN,
 	  .refuses = ask_refuses,
 	  .variant = ASK_SPIN },
 	{ .name = "ping-pong-target-parked",
 	  .what = "memcpy, then the target is woken and answers",
 	  ASK,
-	  .far_shared = 1,
 	  .wait = WAIT_TARGET_PARKED,
 	  .refuses = ask_refuses,
 	  .variant = ASK_TARGET_PARKED },
 	{ .name = "ping-pong-parked",
 	  .what = "memcpy, then both sides sleep in turn",
 	  ASK,
-	  .far_shared = 1,
 	  .wait = WAIT_PARKED,
 	  .refuses = ask_refuses,
 	  .variant = ASK_PARKED },

@@ -10,6 +10,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
@@ -25,6 +26,8 @@
 enum manner { SPIN, BLOCK, EPOLL };
 
 #define MANNERS(initiator, target) ((uintptr_t)(initiator) | (uintptr_t)(target) << 4)
+#define SPLICES 0x100u /* added to them: the sender lends its pages to the kernel instead of having them copied */
+#define PIPE_BYTES (1 << 20)
 
 struct lane {
 	int fd;
@@ -33,6 +36,8 @@ struct lane {
 	size_t offset;   /* in the next one */
 	uint64_t tokens; /* sent by the receiver of the data, received by its sender */
 	int ready;       /* where epoll is asked: to be looked at */
+	int pipe[2];     /* of a sender that splices */
+	size_t piped;    /* bytes in it */
 };
 
 struct channel {
@@ -48,7 +53,8 @@ struct side {
 	struct channel *channels;
 	size_t count, first;
 	size_t ring, per_part;
-	int sends; /* the data, not the tokens */
+	int sends;   /* the data, not the tokens */
+	int splices; /* it that way */
 	enum manner manner;
 	int epoll, closed;
 	uint64_t calls;
@@ -118,6 +124,7 @@ static void side_open(struct side *side, struct bare_run *run, size_t thread)
 	side->ring = layout->batches * layout->per_part;
 	side->sends = run->initiator ? options->write : !options->write;
 	side->manner = (enum manner)(run->mode->variant >> (run->initiator ? 0 : 4) & 15);
+	side->splices = side->sends && (run->mode->variant & SPLICES);
 	side->epoll = -1;
 	if (side->manner == EPOLL || (side->manner == SPIN && side->count * options->lanes > SCAN_MAX))
 		side->epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -135,6 +142,10 @@ static void side_open(struct side *side, struct bare_run *run, size_t thread)
 			lane->fd = run->initiator ? end->near : end->far;
 			lane->ring = layout_ring(layout, options, side->first + i, j);
 			lane->ready = 1;
+			if (side->splices && pipe2(lane->pipe, O_CLOEXEC))
+				bare_fail("pipe2");
+			if (side->splices)
+				(void)fcntl(lane->pipe[1], F_SETPIPE_SZ, PIPE_BYTES);
 			if (side->epoll >= 0)
 				epoll_ctl(side->epoll, EPOLL_CTL_ADD, lane->fd, &event);
 		}
@@ -144,6 +155,10 @@ static void side_open(struct side *side, struct bare_run *run, size_t thread)
 static void side_close(struct side *side)
 {
 	for (size_t i = 0; i < side->count; i++) {
+		for (size_t j = 0; side->splices && j < side->options->lanes; j++) {
+			close(side->channels[i].lanes[j].pipe[0]);
+			close(side->channels[i].lanes[j].pipe[1]);
+		}
 		free(side->channels[i].begun);
 		free(side->channels[i].lanes);
 	}
@@ -163,6 +178,21 @@ static size_t moved(struct side *side, ssize_t result)
 	return 0;
 }
 
+/* Puts the pieces into the pipe when that is empty, then what is in the pipe into the socket. */
+static size_t send_spliced(struct side *side, struct lane *lane, const struct iovec *pieces, size_t count)
+{
+	unsigned flags = side->manner == BLOCK ? 0 : SPLICE_F_NONBLOCK;
+	size_t bytes;
+
+	if (!lane->piped)
+		lane->piped = moved(side, vmsplice(lane->pipe[1], pieces, count, SPLICE_F_NONBLOCK));
+	if (!lane->piped)
+		return 0;
+	bytes = moved(side, splice(lane->pipe[0], NULL, lane->fd, NULL, lane->piped, SPLICE_F_MOVE | flags));
+	lane->piped -= bytes;
+	return bytes;
+}
+
 /* Moves up to `limit` of the pieces that come next; whether any byte moved. */
 static int move_pieces(struct side *side, struct lane *lane, uint64_t limit)
 {
@@ -179,7 +209,9 @@ static int move_pieces(struct side *side, struct lane *lane, uint64_t limit)
 	message.msg_iovlen = count;
 	pieces->iov_base = (unsigned char *)pieces->iov_base + lane->offset;
 	pieces->iov_len -= lane->offset;
-	if (count == 1 && side->sends)
+	if (side->splices)
+		bytes = send_spliced(side, lane, pieces, count);
+	else if (count == 1 && side->sends)
 		bytes = moved(side, send(lane->fd, pieces->iov_base, pieces->iov_len, flags | MSG_NOSIGNAL));
 	else if (count == 1)
 		bytes = moved(side, recv(lane->fd, pieces->iov_base, pieces->iov_len, flags));
@@ -427,5 +459,7 @@ const struct bare_mode bare_tcp_modes[] = {
 	  .lanes_max = 1, .refuses = blocking_refuses, .variant = MANNERS(SPIN, BLOCK) },
 	{ "spin-epoll", "the initiator spins, the target waits in epoll_wait", TCP, .wait = WAIT_TARGET_PARKED,
 	  .lanes_max = LANES_MAX, .variant = MANNERS(SPIN, EPOLL) },
+	{ "splice", "both sides spin, the sender by vmsplice and splice", TCP, .wait = WAIT_SPIN, .lanes_max = 1,
+	  .variant = MANNERS(SPIN, SPIN) | SPLICES },
 	{ .name = NULL },
 };

@@ -137,6 +137,8 @@ struct cw_claim {
 	uint8_t op; /* as the peer sees it: CW_OP_WRITE changes our memory */
 	uint8_t classic;
 	uint8_t direct; /* the caller can touch device memory itself: no landing buffer, `pointer` is the address */
+	/* ERR_UNSUPPORTED for device memory: the claim is a range of which only parts will be touched. */
+	uint8_t host_only;
 };
 
 /* A pinned piece of local memory; access_end() must follow soon, in the same thread, at most one chunk of copying

@@ -95,7 +95,11 @@ def test_the_best_is_one(bare):
 @pytest.mark.parametrize("wait", ["spin", "target-parked", "parked"])
 def test_manners_of_waiting(bare, wait):
     rows = rows_of(bare("--all", "--verify", "--size", "4k", "--wait", wait, *SHORT))
-    ways = {"spin": {"spin"}, "target-parked": {"spin-blocking", "spin-epoll"}, "parked": {"blocking", "epoll"}}
+    ways = {
+        "spin": {"spin", "splice"},
+        "target-parked": {"spin-blocking", "spin-epoll"},
+        "parked": {"blocking", "epoll"},
+    }
     assert {row["setting"].split(",")[0] for row in rows} == ways[wait]
 
 

@@ -44,8 +44,8 @@ def interrupt(process):
         (["bench", "--size", "8k-4k", "x"], "'8k-4k' is not a value for --size"),
         (["bench", "--op", "fly", "x"], "'fly' is not a value for --op: read|write|mixed"),
         (["bench", "--seconds", "nan", "x"], "'nan' is not a value for --seconds"),
-        (["bench"], "give one of SEGMENT, --target or --loopback"),
-        (["bench", "--target", "a"], "give one of SEGMENT, --target or --loopback"),
+        (["bench"], "give one of SEGMENT, --target, --loopback or --inside"),
+        (["bench", "--target", "a"], "give one of SEGMENT, --target, --loopback or --inside"),
         (["bench", "a", "--peers", "2"], "--peers and --wait need --loopback"),
         (["bench", "a", "--depth", "0"], "'0' is not a value for --depth"),
         (["bench", "--loopback", "--peers", "0"], "--peers: 1 to 256"),
@@ -202,6 +202,15 @@ def test_bench_moves_slots_to_several_peers(run, transport, op):
     (row,) = bench_rows(run, "--op", op, "--peers", "3", "--pages", "16", "--page-size", "4k", "--depth", "2",
                         "--transport", transport)
     assert row["path"] == transport
+
+
+@pytest.mark.parametrize("op", ["read", "write", "mixed"])
+def test_bench_inside_one_process(run, op):
+    result = run("causeway", "bench", "--inside", "--op", op, "--size", "1k-16k", "--buffer", "2m", "--seconds", "0.05",
+                 "--verify", "--format", "json")
+    assert result.returncode == 0, result.stderr
+    rows = json.loads(result.stdout)
+    assert {(row["path"], row["verified"]) for row in rows} == {("local", "yes")} and len(rows) == 5
 
 
 @pytest.mark.parametrize("wait", ["spin", "target-parked", "parked"])

@@ -36,7 +36,7 @@ struct bench_options {
 	const char *segments[BENCH_PROCESSES_MAX], *transport;
 	size_t segment_count;
 	struct child *children; /* the targets that this run has started; NULL = it has not */
-	int target, loopback, verify, ordinary, op, format, wait, count_calls;
+	int target, loopback, inside, verify, ordinary, op, format, wait, count_calls;
 	struct argument_range size, batch, depth, threads;
 	uint64_t pages, page_size, buffer, peers;
 	double seconds;
@@ -259,11 +259,11 @@ static void know_processes(const struct bench_options *options, struct bench_pla
 		place->theirs.pids[place->theirs.count++] = options->children[i].pid;
 }
 
-static int run_initiator(const struct bench_options *options)
+static int run_initiator(struct bench_options *options)
 {
 	static struct bench_peer peers[BENCH_PROCESSES_MAX];
 	static struct bench_place place;
-	struct engine_memory memory;
+	struct engine_memory memory, other = { .region = NULL };
 	int failed = 1;
 
 	place = (struct bench_place){
@@ -272,6 +272,12 @@ static int run_initiator(const struct bench_options *options)
 	know_processes(options, &place);
 	if (engine_start(COMMAND, &options->engine, &place.engine) != 0)
 		return 1;
+	/* The engine itself is the target then, and so far it has this memory only. */
+	if (options->inside) {
+		options->segments[options->segment_count++] = cw_engine_name(place.engine);
+		if (engine_memory_open(COMMAND, place.engine, options->buffer, options->ordinary, &other) != 0)
+			goto close_segments;
+	}
 	for (; place.peer_count < options->segment_count; place.peer_count++) {
 		struct bench_peer *peer = &peers[place.peer_count];
 
@@ -291,6 +297,7 @@ static int run_initiator(const struct bench_options *options)
 close_segments:
 	while (place.peer_count)
 		cw_segment_close(peers[--place.peer_count].segment);
+	engine_memory_close(&other);
 	cw_engine_close(place.engine);
 	return failed;
 }
@@ -350,8 +357,8 @@ static int run_loopback(struct bench_options *options)
 
 static void check_options(const struct command_line *line, struct bench_options *options)
 {
-	if (options->target + options->loopback + (options->segment_count > 0) != 1)
-		arguments_refuse(line, "give one of SEGMENT, --target or --loopback");
+	if (options->target + options->loopback + options->inside + (options->segment_count > 0) != 1)
+		arguments_refuse(line, "give one of SEGMENT, --target, --loopback or --inside");
 	if (options->batch.last > BATCH_MAX || options->depth.last > DEPTH_MAX || options->threads.last > THREADS_MAX)
 		arguments_refuse(line, "at most %d requests in a batch, %d batches in flight and %d threads", BATCH_MAX,
 				 DEPTH_MAX, THREADS_MAX);
@@ -383,6 +390,7 @@ int command_bench(int argc, char **argv)
 	const struct argument arguments[] = {
 		{ "target", ARGUMENT_FLAG, &options.target, NULL, "offer memory until SIGINT or SIGTERM" },
 		{ "loopback", ARGUMENT_FLAG, &options.loopback, NULL, "start a target of its own on this machine" },
+		{ "inside", ARGUMENT_FLAG, &options.inside, NULL, "move between two buffers of this process" },
 		{ "peers", ARGUMENT_NUMBER, &options.peers, "N", "so many, in turn (1)" },
 		{ "wait", ARGUMENT_CHOICE, &options.wait, WAITS, "who sleeps while bytes move (spin)" },
 		{ "op", ARGUMENT_CHOICE, &options.op, BENCH_OPS, "what to do (write)" },

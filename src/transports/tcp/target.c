@@ -339,8 +339,7 @@ static void claim_frame(struct cw__tcp_serving *serving, const struct cw__data_h
 	cw__tcp_serving_rewind(serving, frame->length);
 }
 
-static int check_frame(struct served *served, const struct cw__tcp_serving *serving,
-		       const struct cw__data_header *frame)
+static int check_frame(struct served *served, struct cw__tcp_serving *serving, const struct cw__data_header *frame)
 {
 	int status;
 
