@@ -21,7 +21,7 @@ usage() {
 		  demo              build, then move KV-cache traffic between two processes: shared memory and TCP, one table
 		  test              build, then run all unit tests and all whole-process tests
 		  check [NAME...]   format, symbols, sanitizers, fuzzing and the other checks; all of them, or those named
-		  bench [OPTION...] build, then measure side by side with the bare limit and the Mooncake wheel; --help lists options
+		  bench [OPTION...] build, then measure side by side with the bare limit and other engines; --help lists options
 		  build [PRESET]    build only: release (default), debug, asan, tsan, fuzz, coverage
 		  wheel             make the Python distributions, for systems with glibc 2.28 or later, in build/wheel/dist
 		  install [PREFIX]  build, then install below PREFIX (default /usr/local)
@@ -81,7 +81,7 @@ demo() {
 bench() {
 	need "${build_packages[@]}" python3 python3-venv libibverbs1 libnuma1
 	build release
-	"$python" bench/compare.py "$@"
+	"$python" bench/run.py "$@"
 }
 
 run_tests() {

@@ -58,23 +58,3 @@ if(CAUSEWAY_EXAMPLES)
 		target_link_libraries(example_${program} PRIVATE causeway)
 	endforeach()
 endif()
-
-# What ./do bench compares with: the simplest program that does the same work.
-add_executable(bare "${PROJECT_SOURCE_DIR}/bench/bare.c")
-set_target_properties(bare PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/bench")
-
-# What ./do bench copies between devices with, through the engine and with the runtime's own call.
-add_executable(device_overhead "${PROJECT_SOURCE_DIR}/bench/device_overhead.c")
-set_target_properties(device_overhead PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/bench")
-target_include_directories(device_overhead PRIVATE "${PROJECT_SOURCE_DIR}/src")
-target_link_libraries(device_overhead PRIVATE causeway ${CMAKE_DL_LIBS})
-
-# What the engine itself costs, with a transport that moves nothing.
-add_library(plugin_nothing MODULE "${PROJECT_SOURCE_DIR}/bench/nothing.c")
-target_include_directories(plugin_nothing PRIVATE "${PROJECT_SOURCE_DIR}/include")
-set_target_properties(plugin_nothing PROPERTIES PREFIX "" OUTPUT_NAME nothing C_VISIBILITY_PRESET hidden
-	LIBRARY_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/bench")
-add_executable(engine_costs "${PROJECT_SOURCE_DIR}/bench/engine_costs.c")
-set_target_properties(engine_costs PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/bench")
-target_link_libraries(engine_costs PRIVATE causeway Threads::Threads)
-add_dependencies(engine_costs plugin_nothing)

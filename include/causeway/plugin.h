@@ -38,6 +38,9 @@ struct cw_io {
 	/* On the loop. May remove, modify or free any cw_io, its own too. */
 	void (*ready)(struct cw_io *io, uint32_t events);
 	struct cw_loop *loop; /* set by io_add */
+	/* On the loop while somebody spins: takes what has come in the meantime, as ready does, without having been
+	 * told that there is any. 1 = there was. Optional (NULL = only ready is called). */
+	int (*poll)(struct cw_io *io);
 };
 
 /* A one-shot timer; embedded. Zero-initialise before first use. */
@@ -137,6 +140,8 @@ struct cw_claim {
 	uint8_t op; /* as the peer sees it: CW_OP_WRITE changes our memory */
 	uint8_t classic;
 	uint8_t direct; /* the caller can touch device memory itself: no landing buffer, `pointer` is the address */
+	/* ERR_UNSUPPORTED for device memory: the claim is a range of which only parts will be touched. */
+	uint8_t host_only;
 };
 
 /* A pinned piece of local memory; access_end() must follow soon, in the same thread, at most one chunk of copying

@@ -58,6 +58,13 @@ struct cw__arena {
 	struct cw__arena_block *block; /* NULL before it is first needed */
 };
 
+/* How long it pays to spin; learned, a guess, so nobody waits for anybody to read or write it. */
+struct cw__patience {
+	_Atomic uint64_t ns;
+	_Atomic unsigned doubts; /* grows when spinning was in vain */
+	_Atomic unsigned owed;   /* short sleeps still to be seen before it is tried again */
+};
+
 /* Where a share of the peers is handled. Everything is guarded by lock unless it says otherwise. */
 struct cw_loop {
 	struct cw_engine *engine;
@@ -89,7 +96,9 @@ struct cw_loop {
 	_Atomic unsigned futex_waiters; /* callers that wait on a batch without driving */
 	pthread_t thread;
 	int has_thread;
-	unsigned spin_score; /* of the progress thread: how often spinning paid lately */
+	struct cw__patience patience, callers_patience; /* of the progress thread; of callers that drive */
+	struct cw_io *hot;                              /* brought something last and can be polled; NULL = none */
+	unsigned polls;                                 /* of it, since ever */
 };
 
 /* The loop whose lock this thread holds, or NULL. */

@@ -85,7 +85,8 @@ int cw__host_access_begin(struct cw_host *host, const struct cw_claim *claim, st
 					(char *)region + counter, NULL };
 	if (region->view.kind == CW_MEMORY_HOST || claim->direct)
 		return CW_OK;
-	status = cw__landing_begin(engine, region, counter, claim, grant_out, &keeps);
+	status = claim->host_only ? CW_ERR_UNSUPPORTED
+				  : cw__landing_begin(engine, region, counter, claim, grant_out, &keeps);
 	if (status && !keeps)
 		cw__region_unpin(region, counter);
 	return status;

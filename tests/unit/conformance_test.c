@@ -452,9 +452,12 @@ static int run_rows(int cuda, int devices, const char *only)
 int main(int argc, char **argv)
 {
 	const char *only = argc > 1 ? argv[1] : NULL;
-	pid_t child = fork();
+	pid_t child;
 	int status, failed;
 
+	if (argc > 2)
+		cmocka_set_test_filter(argv[2]);
+	child = fork();
 	if (child < 0)
 		return 1;
 	if (!child)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The measuring part of `causeway bench`. Each thread has its own window of the buffers on both sides, cut into slots
- * of one request each. A request of several pages takes them from anywhere in the window, in a fixed random order that
- * differs between the sides. Batches go round and round the window.
+ * The measuring part of `causeway bench`. Each thread has its own window of the buffers on both sides, cut into pages;
+ * a slot is the pages of one request. They lie anywhere in the window, in a fixed random order that differs between the
+ * sides, and never beside each other when a request has several. Batches go round and round the slots.
  */
 #include "bench_point.h"
 
@@ -20,28 +20,36 @@
 #define WARM_UP 0.1
 #define LAP_REQUESTS 256 /* requests in a batch when all slots are moved once */
 #define TOUCH_BYTES (4ull << 20)
+#define PLACES_MAX (4u << 20) /* pages of a window that are used, at most: their order takes memory too */
+
+struct flight {
+	struct cw_batch *batch;
+	uint64_t began;
+};
 
 struct worker {
 	const struct bench_place *place;
 	const struct bench_point *point;
 	pthread_t thread;
-	pthread_barrier_t *start;
+	pthread_barrier_t *gate; /* of all workers and bench_point_run() */
 	unsigned char *local;
-	uint64_t remote;
+	uint64_t window, offset; /* of its part of the buffers */
 	uint64_t slots, key;
-	uint64_t next, reached; /* the slot that comes next; how many were moved since set_up_content() */
+	uint64_t slot, lap, reached; /* what comes next; how many slots were moved since set_up_content() */
 	struct cw_request *requests;
-	uint32_t *local_pages, *remote_pages; /* slots * pages entries; NULL for plain ranges */
+	struct flight *flights;               /* of depth batches, a ring */
+	uint32_t *local_pages, *remote_pages; /* slots * pages entries */
 	struct histogram latency;
 	uint64_t bytes, began_ns, ended_ns;
 	int verified;
 	char error[256];
 };
 
-static void shuffle(uint32_t *indices, uint64_t count, uint64_t seed)
+/* Places 0, spacing, 2 * spacing ... in random order. */
+static void shuffle(uint32_t *indices, uint64_t count, uint32_t spacing, uint64_t seed)
 {
 	for (uint64_t i = 0; i < count; i++)
-		indices[i] = (uint32_t)i;
+		indices[i] = (uint32_t)i * spacing;
 	for (uint64_t i = count; i > 1; i--) {
 		uint64_t other = pattern_mix(seed + i) % i;
 		uint32_t kept = indices[i - 1];
@@ -56,45 +64,51 @@ static struct cw_vec vector(const struct worker *worker, uint64_t base, const ui
 	const struct bench_point *point = worker->point;
 	struct cw_vec vec = { .base = base, .page_size = point->page_size, .count = point->pages };
 
-	if (pages) {
+	if (point->pages > 1) {
 		vec.indices = pages + slot * point->pages;
 		vec.index_bits = 32;
 	} else {
-		vec.base += slot * point->page_size;
+		vec.base += pages[slot] * point->page_size;
 	}
 	return vec;
 }
 
+/* Pages that must not touch have a gap of a page between them. */
+static uint32_t spacing(const struct bench_point *point)
+{
+	return point->pages > 1 ? 2 : 1;
+}
+
 /* Allocates and fills what the worker needs; 0 or -1. */
-static int prepare(struct worker *worker, uint64_t window)
+static int prepare(struct worker *worker)
 {
 	const struct bench_point *point = worker->point;
-	uint64_t total;
+	uint64_t requests = point->batch > LAP_REQUESTS ? point->batch : LAP_REQUESTS, total;
 
-	worker->slots = window / (point->pages * point->page_size);
-	if (worker->slots == 0 || (total = worker->slots * point->pages) > UINT32_MAX) {
+	total = worker->window / point->page_size / spacing(point);
+	worker->slots = (total < PLACES_MAX ? total : PLACES_MAX) / point->pages;
+	if (worker->slots == 0) {
 		snprintf(worker->error, sizeof(worker->error), "the buffers are too small for one request (--buffer)");
 		return -1;
 	}
-	worker->requests = calloc(point->batch > LAP_REQUESTS ? point->batch : LAP_REQUESTS, sizeof(*worker->requests));
-	if (point->pages > 1) {
-		worker->local_pages = malloc(total * sizeof(uint32_t));
-		worker->remote_pages = malloc(total * sizeof(uint32_t));
-	}
-	if (!worker->requests || (point->pages > 1 && (!worker->local_pages || !worker->remote_pages))) {
+	total = worker->slots * point->pages;
+	worker->requests = calloc(requests, sizeof(*worker->requests));
+	worker->flights = calloc(point->depth, sizeof(*worker->flights));
+	worker->local_pages = malloc(total * sizeof(uint32_t));
+	worker->remote_pages = malloc(total * sizeof(uint32_t));
+	if (!worker->requests || !worker->flights || !worker->local_pages || !worker->remote_pages) {
 		snprintf(worker->error, sizeof(worker->error), "out of memory");
 		return -1;
 	}
-	if (point->pages > 1) {
-		shuffle(worker->local_pages, total, worker->key);
-		shuffle(worker->remote_pages, total, ~worker->key);
-	}
+	shuffle(worker->local_pages, total, spacing(point), worker->key);
+	shuffle(worker->remote_pages, total, spacing(point), ~worker->key);
 	return 0;
 }
 
 static void release(struct worker *worker)
 {
 	free(worker->requests);
+	free(worker->flights);
 	free(worker->local_pages);
 	free(worker->remote_pages);
 }
@@ -105,56 +119,70 @@ static void release(struct worker *worker)
  */
 static void aim(struct worker *worker, enum bench_op op, uint64_t count)
 {
-	for (uint64_t i = 0; i < count; i++) {
-		struct cw_request *request = &worker->requests[i];
-		uint64_t slot = worker->next % worker->slots, lap = worker->next / worker->slots;
-		uint64_t writes = op == BENCH_MIXED ? (slot + lap) & 1 : op == BENCH_WRITE;
+	const struct bench_place *place = worker->place;
 
-		request->segment = worker->place->segment;
-		request->local = vector(worker, (uint64_t)(uintptr_t)worker->local, worker->local_pages, slot);
-		request->remote = vector(worker, worker->remote, worker->remote_pages, slot);
+	for (uint64_t i = 0; i < count; i++) {
+		const struct bench_peer *peer =
+			&place->peers[place->peer_count > 1 ? worker->slot % place->peer_count : 0];
+		struct cw_request *request = &worker->requests[i];
+		uint64_t writes = op == BENCH_MIXED ? (worker->slot + worker->lap) & 1 : op == BENCH_WRITE;
+
+		request->segment = peer->segment;
+		request->local = vector(worker, (uint64_t)(uintptr_t)worker->local, worker->local_pages, worker->slot);
+		request->remote = vector(worker, peer->remote + worker->offset, worker->remote_pages, worker->slot);
 		request->flags = CW_REQUEST_BORROW_INDICES;
 		request->op = writes ? CW_OP_WRITE : CW_OP_READ;
 		request->tag = i;
-		worker->next++;
+		if (++worker->slot == worker->slots) {
+			worker->slot = 0;
+			worker->lap++;
+		}
 	}
-	worker->reached = worker->next < worker->slots ? worker->next : worker->slots;
+	worker->reached = worker->lap ? worker->slots : worker->slot;
+}
+
+static int submit(struct worker *worker, uint64_t count, struct cw_batch **batch_out)
+{
+	int status = cw_batch_submit(worker->place->engine, worker->requests, count, NULL, batch_out);
+
+	if (status != CW_OK)
+		snprintf(worker->error, sizeof(worker->error), "submit: %s", cw_last_error());
+	return status == CW_OK ? 0 : -1;
+}
+
+/* Waits for the end of a batch and gives it back. 0, or -1 with worker->error set. */
+static int finish(struct worker *worker, struct cw_batch *batch, struct cw_batch_result *result)
+{
+	while (cw_batch_wait(batch, WAIT_NS) == CW_ERR_AGAIN)
+		if (stop_requested())
+			cw_batch_cancel(batch);
+	result->size = sizeof(*result);
+	cw_batch_result_get(batch, result);
+	cw_batch_release(batch);
+	if (result->state == CW_BATCH_COMPLETED)
+		return 0;
+	snprintf(worker->error, sizeof(worker->error), "%s", result->text);
+	return -1;
 }
 
 /* One batch of the first `count` requests, to its end. 0, or -1 with worker->error set. */
 static int run_batch(struct worker *worker, uint64_t count)
 {
-	struct cw_batch_result result = { .size = sizeof(result) };
+	struct cw_batch_result result;
 	struct cw_batch *batch;
-	int status = cw_batch_submit(worker->place->engine, worker->requests, count, NULL, &batch);
 
-	if (status != CW_OK) {
-		snprintf(worker->error, sizeof(worker->error), "submit: %s", cw_last_error());
-		return -1;
-	}
-	while (cw_batch_wait(batch, WAIT_NS) == CW_ERR_AGAIN)
-		if (stop_requested())
-			cw_batch_cancel(batch);
-	cw_batch_result_get(batch, &result);
-	cw_batch_release(batch);
-	if (result.state != CW_BATCH_COMPLETED) {
-		snprintf(worker->error, sizeof(worker->error), "%s", result.text);
-		return -1;
-	}
-	return 0;
+	return submit(worker, count, &batch) == 0 ? finish(worker, batch, &result) : -1;
 }
 
 static unsigned char *local_page(const struct worker *worker, uint64_t page)
 {
-	return worker->local + (worker->local_pages ? worker->local_pages[page] : page) * worker->point->page_size;
+	return worker->local + worker->local_pages[page] * worker->point->page_size;
 }
 
 /* The content of a page follows from where it lies at the target. */
 static uint64_t page_key(const struct worker *worker, uint64_t page)
 {
-	uint64_t place = worker->remote_pages ? worker->remote_pages[page] : page;
-
-	return pattern_mix(worker->key + place * worker->point->page_size);
+	return pattern_mix(worker->key + worker->remote_pages[page] * worker->point->page_size);
 }
 
 static void fill_local(struct worker *worker)
@@ -165,7 +193,8 @@ static void fill_local(struct worker *worker)
 
 static void clear_local(struct worker *worker)
 {
-	memset(worker->local, 0, worker->slots * worker->point->pages * worker->point->page_size);
+	memset(worker->local, 0,
+	       worker->slots * worker->point->pages * spacing(worker->point) * worker->point->page_size);
 }
 
 static int check_local(struct worker *worker, const char *side)
@@ -183,15 +212,16 @@ static int check_local(struct worker *worker, const char *side)
 /* Moves every slot once. */
 static int transfer_all(struct worker *worker, enum bench_op op)
 {
-	worker->next = 0;
-	while (worker->next < worker->slots) {
-		uint64_t left = worker->slots - worker->next, count = left < LAP_REQUESTS ? left : LAP_REQUESTS;
+	uint64_t left, count;
 
+	worker->slot = worker->lap = 0;
+	for (left = worker->slots; left; left -= count) {
+		count = left < LAP_REQUESTS ? left : LAP_REQUESTS;
 		aim(worker, op, count);
 		if (run_batch(worker, count) != 0)
 			return -1;
 	}
-	worker->next = 0;
+	worker->slot = worker->lap = 0;
 	return 0;
 }
 
@@ -234,42 +264,65 @@ static int check_content(struct worker *worker)
 /* Moves the whole window in large pieces: it takes the page faults of memory that was never touched. */
 static int touch(struct worker *worker)
 {
-	uint64_t length = worker->slots * worker->point->pages * worker->point->page_size;
+	const struct bench_place *place = worker->place;
+	uint64_t length = worker->slots * worker->point->pages * spacing(worker->point) * worker->point->page_size;
 
-	for (uint64_t at = 0; at < length; at += TOUCH_BYTES) {
-		uint64_t piece = length - at < TOUCH_BYTES ? length - at : TOUCH_BYTES;
+	for (uint64_t at = 0; at < length; at += TOUCH_BYTES)
+		for (size_t i = 0; i < place->peer_count; i++) {
+			uint64_t piece = length - at < TOUCH_BYTES ? length - at : TOUCH_BYTES;
+			uint64_t remote = place->peers[i].remote + worker->offset + at;
 
-		worker->requests[0] = (struct cw_request){
-			.segment = worker->place->segment,
-			.local = { .base = (uint64_t)(uintptr_t)worker->local + at, .page_size = piece, .count = 1 },
-			.remote = { .base = worker->remote + at, .page_size = piece, .count = 1 },
-			.op = CW_OP_WRITE,
-		};
-		if (run_batch(worker, 1) != 0)
-			return -1;
-	}
+			worker->requests[0] = (struct cw_request){
+				.segment = place->peers[i].segment,
+				.local = { .base = (uint64_t)(uintptr_t)worker->local + at,
+					   .page_size = piece,
+					   .count = 1 },
+				.remote = { .base = remote, .page_size = piece, .count = 1 },
+				.op = CW_OP_WRITE,
+			};
+			if (run_batch(worker, 1) != 0)
+				return -1;
+		}
 	return 0;
 }
 
+/*
+ * With one batch in flight a batch takes from the end of the one before, as its caller sees it, to its own: all the
+ * time is some batch's. With several it takes from before its submission to the end that its result tells.
+ */
 static int measure(struct worker *worker, double seconds)
 {
-	uint64_t bytes = worker->point->batch * worker->point->pages * worker->point->page_size;
-	uint64_t now, begin = units_now(), end = begin + (uint64_t)(seconds * (double)NANOSECONDS);
+	const struct bench_point *point = worker->point;
+	uint64_t bytes = point->batch * point->pages * point->page_size, depth = point->depth;
+	uint64_t begin = units_now(), now = begin, end = begin + (uint64_t)(seconds * (double)NANOSECONDS);
+	uint64_t first = 0, last = 0; /* batches that ended, and were submitted */
+	int failed = 0;
 
 	worker->began_ns = begin;
 	worker->bytes = 0;
 	memset(&worker->latency, 0, sizeof(worker->latency));
 	do {
-		aim(worker, worker->point->op, worker->point->batch);
-		if (run_batch(worker, worker->point->batch) != 0)
-			return -1;
-		now = units_now();
-		histogram_add(&worker->latency, now - begin);
-		begin = now;
-		worker->bytes += bytes;
-	} while (now < end && !stop_requested());
+		while (!failed && last - first < depth && (last == first || (now < end && !stop_requested()))) {
+			struct flight *flight = &worker->flights[last % depth];
+
+			flight->began = depth > 1 ? units_now() : now;
+			aim(worker, point->op, point->batch);
+			failed = submit(worker, point->batch, &flight->batch) != 0;
+			last += !failed;
+		}
+		if (first < last) {
+			struct flight *flight = &worker->flights[first++ % depth];
+			struct cw_batch_result result;
+
+			/* Also after a failure: what is in flight uses memory that will be freed. */
+			failed |= finish(worker, flight->batch, &result) != 0;
+			now = units_now();
+			histogram_add(&worker->latency, (depth > 1 ? result.ended_ns : now) - flight->began);
+			worker->bytes += bytes;
+		}
+	} while (first < last || (!failed && now < end && !stop_requested()));
 	worker->ended_ns = now;
-	return 0;
+	return failed ? -1 : 0;
 }
 
 static void *worker_main(void *argument)
@@ -279,11 +332,28 @@ static void *worker_main(void *argument)
 	int ok = (place->verify ? set_up_content(worker) : touch(worker)) == 0 &&
 		 measure(worker, WARM_UP * place->seconds) == 0;
 
-	/* All wait here, also one that failed, so that nobody waits for ever. */
-	pthread_barrier_wait(worker->start);
-	if (ok && measure(worker, place->seconds) == 0 && place->verify)
+	/* All come to each of these gates, also one that failed, so that nobody waits for ever. */
+	pthread_barrier_wait(worker->gate); /* all are ready */
+	pthread_barrier_wait(worker->gate); /* the meters run */
+	ok = ok && measure(worker, place->seconds) == 0;
+	pthread_barrier_wait(worker->gate); /* all have measured */
+	pthread_barrier_wait(worker->gate); /* the meters have stopped */
+	if (ok && place->verify)
 		worker->verified = check_content(worker) == 0;
 	return NULL;
+}
+
+/* What the workers and the targets use between the gates. */
+static void meter(struct bench_place *place, pthread_barrier_t *gate, struct bench_result *result)
+{
+	pthread_barrier_wait(gate);
+	bench_meter_start(&place->own);
+	bench_meter_start(&place->theirs);
+	pthread_barrier_wait(gate);
+	pthread_barrier_wait(gate);
+	bench_meter_stop(&place->own, &result->own);
+	bench_meter_stop(&place->theirs, &result->theirs);
+	pthread_barrier_wait(gate);
 }
 
 static void collect(const struct worker *workers, uint64_t count, int verify, struct bench_result *result)
@@ -306,15 +376,15 @@ static void collect(const struct worker *workers, uint64_t count, int verify, st
 	result->elapsed_ns = ended > began ? ended - began : 1;
 }
 
-int bench_point_run(const struct bench_place *place, const struct bench_point *point, struct bench_result *result_out)
+int bench_point_run(struct bench_place *place, const struct bench_point *point, struct bench_result *result_out)
 {
 	struct worker *workers = calloc(point->threads, sizeof(*workers));
 	uint64_t window = place->length / point->threads / PAGE * PAGE, started = 0;
-	pthread_barrier_t start;
+	pthread_barrier_t gate;
 	int failed = 0;
 
 	memset(result_out, 0, sizeof(*result_out));
-	if (!workers || pthread_barrier_init(&start, NULL, (unsigned)point->threads) != 0) {
+	if (!workers || pthread_barrier_init(&gate, NULL, (unsigned)point->threads + 1) != 0) {
 		snprintf(result_out->error, sizeof(result_out->error), "out of memory");
 		free(workers);
 		return -1;
@@ -324,11 +394,12 @@ int bench_point_run(const struct bench_place *place, const struct bench_point *p
 
 		worker->place = place;
 		worker->point = point;
-		worker->start = &start;
-		worker->local = place->local + i * window;
-		worker->remote = place->remote + i * window;
+		worker->gate = &gate;
+		worker->offset = i * window;
+		worker->window = window;
+		worker->local = place->local + worker->offset;
 		worker->key = pattern_mix(units_now() + i);
-		failed = failed || prepare(worker, window) != 0;
+		failed = failed || prepare(worker) != 0;
 	}
 	/* A thread that cannot be started leaves the barrier short: the others could never go on. */
 	for (; !failed && started < point->threads; started++)
@@ -336,12 +407,14 @@ int bench_point_run(const struct bench_place *place, const struct bench_point *p
 			fprintf(stderr, "causeway bench: cannot start a thread\n");
 			exit(1);
 		}
+	if (started)
+		meter(place, &gate, result_out);
 	for (uint64_t i = 0; i < started; i++)
 		pthread_join(workers[i].thread, NULL);
 	collect(workers, point->threads, place->verify, result_out);
 	for (uint64_t i = 0; i < point->threads; i++)
 		release(&workers[i]);
-	pthread_barrier_destroy(&start);
+	pthread_barrier_destroy(&gate);
 	free(workers);
 	return result_out->error[0] ? -1 : 0;
 }

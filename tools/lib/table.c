@@ -2,6 +2,7 @@
 /* See table.h. */
 #include "lib/table.h"
 
+#include <math.h>
 #include <string.h>
 
 void table_json_text(FILE *out, const char *text)
@@ -66,7 +67,10 @@ static void print_cell(const struct table *table, size_t column, const struct ta
 	const struct table_column *description = &table->columns[column];
 	char number[64];
 
-	snprintf(number, sizeof(number), "%.*f", description->decimals, cell->number);
+	if (isnan(cell->number))
+		snprintf(number, sizeof(number), "%s", table->format == TABLE_JSON ? "null" : "-");
+	else
+		snprintf(number, sizeof(number), "%.*f", description->decimals, cell->number);
 	if (table->format == TABLE_TEXT) {
 		text_cell(table, column, cell->text ? cell->text : number);
 		return;

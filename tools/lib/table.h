@@ -19,7 +19,7 @@ struct table_column {
 	int decimals;      /* for numbers */
 };
 
-/* text, when it is not NULL, else the number. */
+/* text, when it is not NULL, else the number; NaN = unknown, which is shown as "-" and in JSON as null. */
 struct table_cell {
 	const char *text;
 	double number;

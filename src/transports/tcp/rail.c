@@ -141,13 +141,12 @@ static int encode_head(struct cw__tcp_rail *rail, struct cw__tcp_frame *frame)
 	return CW_OK;
 }
 
-/* The places of up to a chunk of payload, from what was moved on. */
+/* The places of up to `room` bytes of payload. */
 static int payload_places(const struct cw__tcp_rail *rail, const struct cw__tcp_frame *frame, uint64_t from,
-			  struct iovec *places)
+			  uint64_t room, struct iovec *places)
 {
 	struct cw_piece pieces[CW__TCP_PIECES_MAX];
 	unsigned found = cw__tcp_rail_host(rail)->slice_pieces(frame->slice, from, pieces, CW__TCP_PIECES_MAX);
-	uint64_t room = CW_CHUNK_MAX;
 	unsigned count = 0;
 
 	for (; count < found && room; count++) {
@@ -179,7 +178,7 @@ static int filler_places(const struct cw__tcp_frame *frame, struct iovec *places
 static void hash_chunk(struct cw__tcp_rail *rail, struct cw__tcp_frame *frame, int64_t *budget)
 {
 	struct iovec places[CW__TCP_PIECES_MAX];
-	int count = payload_places(rail, frame, frame->hashed, places);
+	int count = payload_places(rail, frame, frame->hashed, CW_CHUNK_MAX, places);
 
 	for (int i = 0; i < count; i++) {
 		frame->crc = cw__crc32c(frame->crc, places[i].iov_base, places[i].iov_len);
@@ -273,7 +272,7 @@ int cw__tcp_rail_send(struct cw__tcp_rail *rail, int64_t *budget)
 		if (head_left)
 			places[count++] = (struct iovec){ rail->head + rail->head_sent, head_left };
 		if (frame->write && frame->slice)
-			count += payload_places(rail, frame, frame->moved, places + count);
+			count += payload_places(rail, frame, frame->moved, CW__TCP_SEND_MAX, places + count);
 		else if (frame->write)
 			count += filler_places(frame, places + count);
 		moved = cw__tcp_stream_writev(&rail->stream, places, count);
@@ -306,7 +305,7 @@ static int64_t receive_payload(struct cw__tcp_rail *rail)
 			frame->moved += (uint64_t)moved;
 		return moved;
 	}
-	count = payload_places(rail, frame, frame->moved, places);
+	count = payload_places(rail, frame, frame->moved, CW_CHUNK_MAX, places);
 	moved = cw__tcp_input_place(&rail->input, &rail->stream, places, count);
 	if (moved <= 0)
 		return moved;

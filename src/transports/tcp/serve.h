@@ -21,6 +21,7 @@ struct cw__tcp_serving {
 	uint64_t left;   /* payload bytes still to move */
 	uint32_t crc;    /* of what moved, when checksum is set */
 	int checksum;
+	uint64_t from, span; /* the range that all pieces lie in; span 0 = it cannot be claimed at once */
 };
 
 /* Makes room for count pieces. ERR_NO_MEMORY. */
@@ -29,7 +30,7 @@ void cw__tcp_serving_free(struct cw__tcp_serving *serving);
 /* To the first byte of the payload. */
 void cw__tcp_serving_rewind(struct cw__tcp_serving *serving, uint64_t length);
 /* May the peer touch all pieces? */
-int cw__tcp_serving_check(struct cw_host *host, const struct cw__tcp_serving *serving);
+int cw__tcp_serving_check(struct cw_host *host, struct cw__tcp_serving *serving);
 
 /* Each moves at most one chunk and returns the bytes moved (> 0), or the status of the stream. *refused_out: CW_OK, or
  * why the memory could not be touched, with 0 bytes moved; for a WRITE also why bytes that were moved did not get where

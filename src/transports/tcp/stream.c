@@ -22,6 +22,8 @@ static int64_t plain_readv(struct cw__tcp_stream *stream, const struct iovec *pl
 {
 	struct msghdr message = { .msg_iov = (struct iovec *)(uintptr_t)places, .msg_iovlen = (size_t)count };
 
+	if (count == 1) /* the kernel has less to look at */
+		return moved_or_status(recv(stream->fd, places->iov_base, places->iov_len, MSG_DONTWAIT));
 	return moved_or_status(recvmsg(stream->fd, &message, MSG_DONTWAIT));
 }
 
@@ -29,6 +31,9 @@ static int64_t plain_writev(struct cw__tcp_stream *stream, const struct iovec *p
 {
 	struct msghdr message = { .msg_iov = (struct iovec *)(uintptr_t)places, .msg_iovlen = (size_t)count };
 
+	if (count == 1)
+		return moved_or_status(
+			send(stream->fd, places->iov_base, places->iov_len, MSG_DONTWAIT | MSG_NOSIGNAL));
 	return moved_or_status(sendmsg(stream->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL));
 }
 
