@@ -7,8 +7,10 @@
  *
  *     many_peers [--peers N] [--processes N] [--via tcp|shm] [--op read|write] [--sizes BYTES,BYTES] [--depth N]
  *                [--seconds S] [--rounds N] [--buffer BYTES] [--idle S] [--openers N] [--ordinary] [--set KEY=VALUE]
+ *                [--set-here KEY=VALUE]
  *
- * The buffer is that of the initiator; the one peer has as much, and all others share as much once more.
+ * Settings with --set are for all engines, those behind them with --set-here for the initiator's. The buffer is that of
+ * the initiator; the one peer has as much, and all others share as much once more.
  */
 #include <causeway/causeway.h>
 #include <dirent.h>
@@ -41,7 +43,7 @@ struct options {
 	size_t sizes[SIZES_MAX], size_count, buffer;
 	double seconds, idle;
 	struct cw_setting settings[SETTINGS_MAX];
-	size_t setting_count;
+	size_t setting_count, common_count; /* the targets have the first of them only */
 };
 
 /* One target engine, as its process tells of it. */
@@ -232,13 +234,13 @@ static double children_cpu(const struct run *run)
 
 /* --------------------------------------------------------------------------------------------- targets */
 
-static struct cw_engine *open_engine(const struct options *options)
+static struct cw_engine *open_engine(const struct options *options, size_t setting_count)
 {
 	struct cw_engine_options engine_options = CW_ENGINE_OPTIONS_INIT;
 	struct cw_engine *engine;
 
 	engine_options.settings = options->settings;
-	engine_options.setting_count = options->setting_count;
+	engine_options.setting_count = setting_count;
 	if (cw_engine_open(&engine_options, &engine))
 		fail("cannot open an engine", cw_last_error());
 	return engine;
@@ -269,7 +271,7 @@ static void serve(const struct options *options, unsigned count, size_t length, 
 	for (unsigned i = 0; engines && i < count; i++) {
 		struct offer offer = { .length = length };
 
-		engines[i] = open_engine(options);
+		engines[i] = open_engine(options, options->common_count);
 		offer.address = (uint64_t)(uintptr_t)memory_for(options, engines[i], length);
 		snprintf(offer.name, sizeof(offer.name), "%s", cw_engine_name(engines[i]));
 		if (write(tell, &offer, sizeof(offer)) != sizeof(offer))
@@ -631,7 +633,7 @@ static void print_after(struct run *run, const struct cost *before, const struct
 static void measure_idle_engine(const struct options *options)
 {
 	struct cost before = cost_of(getpid()), after, later;
-	struct cw_engine *engine = open_engine(options);
+	struct cw_engine *engine = open_engine(options, options->setting_count);
 
 	sleep_for(0.1);
 	after = cost_of(getpid());
@@ -654,7 +656,7 @@ static void measure(struct run *run)
 	struct opener alone = { .run = run, .first = 0, .step = options->peers + 1 };
 	struct cost before, there;
 
-	run->engine = open_engine(options);
+	run->engine = open_engine(options, options->setting_count);
 	if (cw_queue_open(run->engine, &run->queue))
 		fail("queue", cw_last_error());
 	run->buffer = memory_for(options, run->engine, options->buffer);
@@ -707,13 +709,21 @@ static void add_sizes(struct options *options, const char *text)
 static void parse(int argc, char **argv, struct options *options)
 {
 	static const struct option names[] = {
-		{ "peers", required_argument, NULL, 'p' },   { "processes", required_argument, NULL, 'P' },
-		{ "via", required_argument, NULL, 'v' },     { "op", required_argument, NULL, 'o' },
-		{ "sizes", required_argument, NULL, 's' },   { "depth", required_argument, NULL, 'd' },
-		{ "seconds", required_argument, NULL, 't' }, { "rounds", required_argument, NULL, 'r' },
-		{ "buffer", required_argument, NULL, 'b' },  { "idle", required_argument, NULL, 'i' },
-		{ "openers", required_argument, NULL, 'O' }, { "ordinary", no_argument, NULL, 'm' },
-		{ "set", required_argument, NULL, 'S' },     { NULL, 0, NULL, 0 },
+		{ "peers", required_argument, NULL, 'p' },
+		{ "processes", required_argument, NULL, 'P' },
+		{ "via", required_argument, NULL, 'v' },
+		{ "op", required_argument, NULL, 'o' },
+		{ "sizes", required_argument, NULL, 's' },
+		{ "depth", required_argument, NULL, 'd' },
+		{ "seconds", required_argument, NULL, 't' },
+		{ "rounds", required_argument, NULL, 'r' },
+		{ "buffer", required_argument, NULL, 'b' },
+		{ "idle", required_argument, NULL, 'i' },
+		{ "openers", required_argument, NULL, 'O' },
+		{ "ordinary", no_argument, NULL, 'm' },
+		{ "set", required_argument, NULL, 'S' },
+		{ "set-here", required_argument, NULL, 'H' },
+		{ NULL, 0, NULL, 0 },
 	};
 	int letter;
 	char *end;
@@ -757,7 +767,10 @@ static void parse(int argc, char **argv, struct options *options)
 			options->ordinary = 1;
 			break;
 		case 'S':
+		case 'H':
 			add_setting(options, optarg);
+			if (letter == 'S')
+				options->common_count = options->setting_count;
 			break;
 		default:
 			exit(2);

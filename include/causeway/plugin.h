@@ -38,6 +38,9 @@ struct cw_io {
 	/* On the loop. May remove, modify or free any cw_io, its own too. */
 	void (*ready)(struct cw_io *io, uint32_t events);
 	struct cw_loop *loop; /* set by io_add */
+	/* On the loop while somebody spins: takes what has come in the meantime, as ready does, without having been
+	 * told that there is any. 1 = there was. Optional (NULL = only ready is called). */
+	int (*poll)(struct cw_io *io);
 };
 
 /* A one-shot timer; embedded. Zero-initialise before first use. */

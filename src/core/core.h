@@ -25,6 +25,7 @@
 #define CW__QUEUED_MIXED UINT32_MAX /* requests in queues go by different rails */
 #define CW__LOOPS_MAX 64
 #define CW__CLASSES 3
+#define CW__KEYS 32                    /* of regions, asked for at once */
 #define CW__REVOKED_MAX 64             /* partial revocations of one region */
 #define CW__INLINE_BYTES (256u * 1024) /* copied by cw_batch_submit() itself */
 
@@ -55,6 +56,13 @@ struct cw__slice;
  */
 struct cw__arena {
 	struct cw__arena_block *block; /* NULL before it is first needed */
+};
+
+/* How long it pays to spin; learned, a guess, so nobody waits for anybody to read or write it. */
+struct cw__patience {
+	_Atomic uint64_t ns;
+	_Atomic unsigned doubts; /* grows when spinning was in vain */
+	_Atomic unsigned owed;   /* short sleeps still to be seen before it is tried again */
 };
 
 /* Where a share of the peers is handled. Everything is guarded by lock unless it says otherwise. */
@@ -88,7 +96,9 @@ struct cw_loop {
 	_Atomic unsigned futex_waiters; /* callers that wait on a batch without driving */
 	pthread_t thread;
 	int has_thread;
-	unsigned spin_score; /* of the progress thread: how often spinning paid lately */
+	struct cw__patience patience, callers_patience; /* of the progress thread; of callers that drive */
+	struct cw_io *hot;                              /* brought something last and can be polled; NULL = none */
+	unsigned polls;                                 /* of it, since ever */
 };
 
 /* The loop whose lock this thread holds, or NULL. */
@@ -136,31 +146,33 @@ struct cw__range {
 };
 
 /* A registered range. The struct lives as long as the engine (slots are used again with another id), so that a stale
- * pointer can always be checked. view is constant while the state is LIVE. */
+ * pointer can always be checked. view is constant while the state is LIVE. What each transfer touches comes first, in
+ * two cache lines. */
 struct cw_region {
-	struct cw_region_view view;
+	_Alignas(64) _Atomic uint32_t state; /* enum cw__region_state */
+	_Atomic uint32_t epoch;              /* which of the two pin counters new users take */
+	_Atomic int32_t pins[2];             /* chunks and slices that touch it now */
+	_Atomic uint32_t revoked_count;      /* partial revocations */
+	unsigned platform;
 	struct cw_engine *engine;
+	struct cw_region_view view;
+	struct cw__range *revoked; /* CW__REVOKED_MAX; NULL before the first */
 	uint32_t slot, generation;
-	_Atomic uint32_t state;  /* enum cw__region_state */
-	_Atomic uint32_t epoch;  /* which of the two pin counters new users take */
-	_Atomic int32_t pins[2]; /* chunks and slices that touch it now */
-	_Atomic uint32_t revoked_count;
-	struct cw__range revoked[CW__REVOKED_MAX];
 	unsigned registrations; /* engine->region_lock */
 	unsigned freeing;       /* engine->region_lock: an unregister is at work */
-	struct cw_memory_info memory;
-	void *attachments[CW__PARTS_MAX]; /* by transport */
 	uint8_t attached[CW__PARTS_MAX];
+	void *attachments[CW__PARTS_MAX]; /* by transport */
+	struct cw_memory_info memory;
 	struct cw_allocation allocation; /* address NULL when the memory is the caller's */
-	unsigned platform;
-	pthread_mutex_t revoke_lock; /* one revocation at a time */
-	_Atomic uint32_t progress;   /* asynchronous registration: 0..100; futex on state */
-	_Atomic uint64_t seen_at;    /* when its memory was mapped for sure */
-	_Atomic uint64_t ticket;     /* of the directory: when it is published; 0 = not asked for yet */
-	int failure;                 /* why the registration failed */
-	char failure_text[200];
-	pthread_t worker;
+	pthread_mutex_t revoke_lock;     /* one revocation at a time */
+	_Atomic uint32_t progress;       /* asynchronous registration: 0..100; futex on state */
+	_Atomic uint32_t settling;       /* callers that wait for that */
+	_Atomic uint64_t seen_at;        /* when its memory was mapped for sure */
+	_Atomic uint64_t ticket;         /* of the directory: when it is published; 0 = not asked for yet */
+	int failure;                     /* why the registration failed */
 	int has_worker;
+	char *failure_text; /* NULL when there was no memory for it */
+	pthread_t worker;
 	struct cw_region *next_free; /* engine->region_lock */
 };
 
@@ -175,16 +187,22 @@ struct cw_revocation {
 	struct cw__revocation_round *round;
 };
 
-/* The ordered index of regions by address: lookups take no lock. One writer at a time (engine->region_lock). */
+/* An ordered index of ranges that do not meet, each with a value: look-ups take no lock. One writer at a time, by a
+ * lock of the caller. */
 struct cw__index;
+struct cw__indexed {
+	uint64_t from, to, value;
+};
 struct cw__index *cw__index_open(void);
 void cw__index_close(struct cw__index *index);
-int cw__index_insert(struct cw__index *index, uint64_t from, uint64_t to, uint32_t slot);
+int cw__index_insert(struct cw__index *index, uint64_t from, uint64_t to, uint64_t value);
 void cw__index_remove(struct cw__index *index, uint64_t from);
-/* The slot whose range holds address, or UINT32_MAX. */
-uint32_t cw__index_find(struct cw__index *index, uint64_t address);
-/* A slot whose range meets [from, to), or UINT32_MAX. Writer's lock held. */
-uint32_t cw__index_meet(struct cw__index *index, uint64_t from, uint64_t to);
+/* Another value for the range that begins at from. */
+void cw__index_set(struct cw__index *index, uint64_t from, uint64_t value);
+/* The range that holds address; 0 = none does. */
+int cw__index_find(struct cw__index *index, uint64_t address, struct cw__indexed *found_out);
+/* A range that meets [from, to); 0 = none does. Writer's lock held. */
+int cw__index_meet(struct cw__index *index, uint64_t from, uint64_t to, struct cw__indexed *found_out);
 
 struct cw_region *cw__region_at(struct cw_engine *engine, uint32_t slot);
 struct cw_region *cw__region_by_id(struct cw_engine *engine, uint64_t id);
@@ -715,7 +733,9 @@ struct cw_engine {
 	void *libraries[CW__PARTS_MAX]; /* of plug-ins */
 	const struct cw_plugin *plugins[CW__PARTS_MAX];
 	unsigned library_count;
-	pthread_mutex_t region_lock; /* index changes, slots, registrations */
+	pthread_mutex_t region_lock; /* index changes, slots, registrations, keys */
+	uint64_t keys[CW__KEYS];     /* random, for regions to come */
+	unsigned keys_left;
 	struct cw__index *index;
 	_Atomic(struct cw_region *) *slots; /* array of blocks; see region.c */
 	_Atomic uint32_t slot_count;

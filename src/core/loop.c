@@ -21,8 +21,11 @@
 #define LOOKS 8u                /* so often it sees the same caller drive before it trusts it to wake us */
 #define PARKED 1u               /* loop->park: for PARK_NS */
 #define PARKED_LONG 2u          /* until the caller that drives goes */
+#define VISITS_PER_TURN 64      /* segments that are looked at in a turn */
 #define COPIES_PER_TURN 4       /* chunks of synchronous work between two looks at the descriptors */
-#define SPIN_SCORE_MAX 64
+#define POLLS_PER_TURN 8u       /* looks at the busiest descriptor alone for one at all of them */
+#define DOUBTS_MAX 63u
+#define CROWD_NS (20 * 1000ull) /* a caller that finds others driving spins no longer than this */
 
 /* ------------------------------------------------------------------------------------------- futexes */
 
@@ -80,6 +83,8 @@ void cw__io_remove(struct cw_io *io)
 	for (int i = loop->event_next; i < loop->event_count; i++)
 		if (loop->events[i].data.ptr == io)
 			loop->events[i].data.ptr = NULL;
+	if (loop->hot == io)
+		loop->hot = NULL;
 	io->loop = NULL;
 }
 
@@ -221,6 +226,8 @@ static int run_events(struct cw_loop *loop)
 		if (!io)
 			continue;
 		any |= io != &loop->wake_io && io != &loop->timer_io;
+		if (io->poll)
+			loop->hot = io;
 		io->ready(io, event->events);
 	}
 	loop->event_count = 0;
@@ -254,7 +261,8 @@ static int run_copies(struct cw_loop *loop)
 {
 	int any = 0;
 
-	for (int i = 0; i < COPIES_PER_TURN; i++) {
+	/* Segments that only have slices to post cost little: they do not count, but the turn ends. */
+	for (unsigned copies = 0, visits = 0; copies < COPIES_PER_TURN && visits < VISITS_PER_TURN; visits++) {
 		struct cw__list *node = cw__list_pop(&loop->busy);
 		struct cw_segment *segment;
 
@@ -262,6 +270,7 @@ static int run_copies(struct cw_loop *loop)
 			break;
 		segment = cw__container(node, struct cw_segment, busy_node);
 		any = 1;
+		copies += !cw__list_empty(&segment->copies);
 		if (cw__segment_copy_some(segment) && cw__list_empty(&segment->busy_node))
 			cw__list_push_back(&loop->busy, &segment->busy_node);
 	}
@@ -288,6 +297,22 @@ int cw__loop_turn(struct cw_loop *loop)
 	any |= run_transports(loop);
 	if (atomic_exchange_explicit(&loop->scan_wanted, 0, memory_order_acq_rel))
 		scan(loop);
+	any |= run_copies(loop);
+	return any;
+}
+
+/* A turn of somebody who spins. In a busy exchange the next bytes come where the last ones came, and a socket that is
+ * read at once is one system call instead of two. */
+static int spin_turn(struct cw_loop *loop)
+{
+	int any;
+
+	if (!loop->hot || ++loop->polls % POLLS_PER_TURN == 0)
+		return cw__loop_turn(loop);
+	any = run_tasks(loop);
+	if (loop->hot)
+		any |= loop->hot->poll(loop->hot);
+	any |= run_transports(loop);
 	any |= run_copies(loop);
 	return any;
 }
@@ -423,31 +448,71 @@ void cw__engine_help(struct cw_engine *engine)
 	}
 }
 
+/* ------------------------------------------------------------------------------------------- patience */
+
+/* How long to spin is learned from how long it took until something came. Spinning that was in vain is believed at
+ * once; that it would have paid, where somebody slept for a short time only, the less the more often it did not. */
+static uint64_t patience_of(const struct cw__patience *patience)
+{
+	return atomic_load_explicit(&patience->ns, memory_order_relaxed);
+}
+
+static void patience_paid(struct cw__patience *patience, uint64_t most)
+{
+	if (patience_of(patience) != most)
+		atomic_store_explicit(&patience->ns, most, memory_order_relaxed);
+	if (atomic_load_explicit(&patience->doubts, memory_order_relaxed))
+		atomic_store_explicit(&patience->doubts, 0, memory_order_relaxed);
+}
+
+static void patience_failed(struct cw__patience *patience, uint64_t least)
+{
+	unsigned doubts = atomic_load_explicit(&patience->doubts, memory_order_relaxed) * 2 + 1;
+	uint64_t ns = patience_of(patience) / 2;
+
+	atomic_store_explicit(&patience->ns, ns < least ? least : ns, memory_order_relaxed);
+	atomic_store_explicit(&patience->doubts, doubts < DOUBTS_MAX ? doubts : DOUBTS_MAX, memory_order_relaxed);
+	atomic_store_explicit(&patience->owed, doubts < DOUBTS_MAX ? doubts : DOUBTS_MAX, memory_order_relaxed);
+}
+
+/* Slept, and something came `gap` after what came before. */
+static void patience_slept(struct cw__patience *patience, uint64_t gap, uint64_t most)
+{
+	unsigned owed = atomic_load_explicit(&patience->owed, memory_order_relaxed);
+
+	if (gap >= most)
+		return;
+	if (owed)
+		atomic_store_explicit(&patience->owed, owed - 1, memory_order_relaxed);
+	else
+		atomic_store_explicit(&patience->ns, most, memory_order_relaxed);
+}
+
 /* ---------------------------------------------------------------------------------- progress thread */
 
-/* Spinning pays when answers come quickly; the score learns that, so that a quiet engine sleeps at once. */
-static int spin(struct cw_loop *loop)
+/* Awake a little longer than there is work. 1 = something came, or a caller that drives in our place. */
+static int spin(struct cw_loop *loop, uint64_t *last)
 {
-	uint64_t until = cw__now() + loop->engine->spin;
+	uint64_t now = cw__now(), begin = now, budget = patience_of(&loop->patience);
+	int any = 0;
 
-	if (!loop->engine->spin || !loop->spin_score)
+	if (!budget)
 		return 0;
 	do {
-		int any = 0;
-
-		if (atomic_load_explicit(&loop->drivers, memory_order_relaxed))
-			return 0;
-		if (cw__loop_trylock(loop)) {
-			any = cw__loop_turn(loop);
-			cw__loop_unlock(loop);
-		}
-		if (any) {
-			if (loop->spin_score < SPIN_SCORE_MAX)
-				loop->spin_score += 2;
+		if (atomic_load_explicit(&loop->drivers, memory_order_relaxed) ||
+		    atomic_load_explicit(&loop->engine->stopping, memory_order_relaxed))
 			return 1;
+		if (!cw__loop_trylock(loop))
+			continue;
+		any = spin_turn(loop);
+		cw__loop_unlock(loop);
+		now = cw__now();
+		if (any) {
+			patience_paid(&loop->patience, loop->engine->spin);
+			begin = *last = now;
 		}
-	} while (cw__now() < until);
-	loop->spin_score--;
+	} while (now - begin < budget);
+	patience_failed(&loop->patience, 0);
 	return 0;
 }
 
@@ -489,33 +554,36 @@ static void *progress_main(void *arg)
 {
 	struct cw_loop *loop = arg;
 	struct absence absence = { 0, 0, PARK_NS };
+	uint64_t last = 0; /* when something came */
+	int slept = 0;
 
 	while (!atomic_load_explicit(&loop->engine->stopping, memory_order_acquire)) {
-		uint64_t until = CW_FOREVER;
+		uint64_t until = CW_FOREVER, now;
 		int any, asleep = 0;
 
 		if (stay_away(loop, &absence))
 			continue;
 		cw__loop_lock(loop);
 		any = cw__loop_turn(loop);
-		if (!any)
-			asleep = prepare_sleep(loop, &until);
 		cw__loop_unlock(loop);
-		if (any && !loop->spin_score)
-			loop->spin_score = 1;
+		if (any) {
+			now = cw__now();
+			if (slept)
+				patience_slept(&loop->patience, now - last, loop->engine->spin);
+			last = now;
+			slept = 0;
+			if (patience_of(&loop->patience))
+				continue; /* else whether there is more is found out by going to sleep */
+		}
+		if (spin(loop, &last))
+			continue;
+		cw__loop_lock(loop);
+		asleep = prepare_sleep(loop, &until);
+		cw__loop_unlock(loop);
 		if (!asleep)
 			continue;
-		if (loop->spin_score) { /* awake a little longer, but still to be woken: sleeping stays counted */
-			atomic_fetch_sub_explicit(&loop->sleeping, 1, memory_order_relaxed);
-			if (spin(loop))
-				continue;
-			cw__loop_lock(loop);
-			asleep = prepare_sleep(loop, &until);
-			cw__loop_unlock(loop);
-			if (!asleep)
-				continue;
-		}
 		sleep_until(loop, until);
+		slept = 1;
 		cw__count(loop->engine, wakeups, 1);
 	}
 	return NULL;
@@ -574,16 +642,31 @@ static void unlock_driven(struct cw_loop *loop)
 	start_driving(loop);
 }
 
-static int drive_spinning(struct cw_loop *loop, _Atomic uint32_t *word, uint32_t mask, uint64_t spin_until)
+/* Drives as long as something comes in time. *last is when it last did. 1 = the word has changed. */
+static int drive_spinning(struct cw_loop *loop, _Atomic uint32_t *word, uint32_t mask, uint64_t until, uint64_t *last)
 {
-	do {
-		if (atomic_load_explicit(word, memory_order_acquire) & mask)
-			return 1;
+	uint64_t now = *last, budget = patience_of(&loop->callers_patience);
+
+	while (!(atomic_load_explicit(word, memory_order_acquire) & mask)) {
+		int any = 0, crowd = 1;
+
 		if (cw__loop_trylock(loop)) {
-			cw__loop_turn(loop);
+			any = spin_turn(loop);
 			unlock_driven(loop);
+			crowd = 0;
 		}
-	} while (cw__now() < spin_until);
+		now = cw__now();
+		if (any) {
+			patience_paid(&loop->callers_patience, loop->engine->spin);
+			*last = now;
+		}
+		if (now >= until || (crowd && now - *last >= CROWD_NS))
+			break;
+		if (now - *last >= budget) {
+			patience_failed(&loop->callers_patience, loop->engine->spin / 32);
+			break;
+		}
+	}
 	return (atomic_load_explicit(word, memory_order_acquire) & mask) != 0;
 }
 
@@ -598,8 +681,8 @@ static void block(struct cw_loop *loop, _Atomic uint32_t *word, uint32_t mask, u
 
 		cw__loop_lock(loop);
 		asleep = prepare_sleep(loop, &wake_at);
-		/* Looked at after we count as sleeping: who changes it later kicks us. */
-		if (asleep && atomic_load_explicit(word, memory_order_seq_cst) & mask) {
+		/* Marked and looked at after we count as sleeping: who changes it later kicks us. */
+		if (asleep && atomic_fetch_or_explicit(word, CW__BATCH_WAITED, memory_order_seq_cst) & mask) {
 			atomic_fetch_sub_explicit(&loop->sleeping, 1, memory_order_relaxed);
 			asleep = 0;
 		}
@@ -633,18 +716,22 @@ void cw__loop_signal(struct cw_loop *loop, _Atomic uint32_t *word, uint32_t befo
 int cw__loop_wait(struct cw_loop *loop, _Atomic uint32_t *word, uint32_t mask, uint64_t until)
 {
 	int done = (atomic_load_explicit(word, memory_order_acquire) & mask) != 0;
+	uint64_t last;
 
 	if (done || until == 0)
 		return done ? CW_OK : CW_ERR_AGAIN;
 	start_driving(loop);
-	atomic_fetch_or_explicit(word, CW__BATCH_WAITED, memory_order_seq_cst);
+	last = cw__now();
 	for (;;) {
-		uint64_t now = cw__now(), spin_until = cw__after(now, loop->engine->spin);
+		uint64_t now;
 
-		done = drive_spinning(loop, word, mask, spin_until < until ? spin_until : until);
+		done = drive_spinning(loop, word, mask, until, &last);
 		if (done || cw__now() >= until)
 			break;
 		block(loop, word, mask, until);
+		now = cw__now();
+		patience_slept(&loop->callers_patience, now - last, loop->engine->spin);
+		last = now;
 		atomic_fetch_add_explicit(&loop->drive_epoch, 1, memory_order_relaxed);
 	}
 	stop_driving(loop);
@@ -658,6 +745,7 @@ int cw__loop_open(struct cw_loop *loop, struct cw_engine *engine)
 	memset(loop, 0, sizeof(*loop));
 	loop->engine = engine;
 	loop->armed_at = CW_FOREVER;
+	atomic_init(&loop->callers_patience.ns, engine->spin);
 	pthread_mutex_init(&loop->lock, NULL);
 	cw__list_init(&loop->segments);
 	cw__list_init(&loop->busy);
@@ -667,8 +755,8 @@ int cw__loop_open(struct cw_loop *loop, struct cw_engine *engine)
 	loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	loop->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-	loop->wake_io = (struct cw_io){ loop->wake_fd, EPOLLIN, wake_ready, NULL };
-	loop->timer_io = (struct cw_io){ loop->timer_fd, EPOLLIN, timer_ready, NULL };
+	loop->wake_io = (struct cw_io){ .fd = loop->wake_fd, .events = EPOLLIN, .ready = wake_ready };
+	loop->timer_io = (struct cw_io){ .fd = loop->timer_fd, .events = EPOLLIN, .ready = timer_ready };
 	if (loop->epoll_fd < 0 || loop->wake_fd < 0 || loop->timer_fd < 0 || cw__io_add(loop, &loop->wake_io) ||
 	    cw__io_add(loop, &loop->timer_io)) {
 		int status = cw__fail(CW_ERR_LIMIT, "cannot open an event loop: %s; raise the limit of open files",

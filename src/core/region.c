@@ -12,9 +12,10 @@
 #include <sys/random.h>
 #include <util/thread.h>
 
-#define BLOCK 256u        /* regions made at once */
-#define BLOCKS_MAX 65536u /* so at most 16 M regions in one engine */
-#define SEEN_FOR 20000u   /* ns in which memory that was mapped is taken to be so; far less than freeing it takes */
+#define BLOCK 256u          /* regions made at once */
+#define BLOCKS_MAX 65536u   /* so at most 16 M regions in one engine */
+#define NOT_LIVE (1u << 31) /* beside an id in the index: slots are less than that */
+#define SEEN_FOR 20000u     /* ns in which memory that was mapped is taken to be so; far less than freeing it takes */
 
 /* ------------------------------------------------------------------------------------------- look-up */
 
@@ -93,22 +94,15 @@ int cw__region_pin_any(struct cw_region *region)
 	return CW_ERR_STALE_REGION;
 }
 
+/* The index alone knows: the region itself is not touched. */
 struct cw_region *cw__region_lookup(struct cw_engine *engine, uint64_t address, uint64_t length, uint64_t *id_out)
 {
-	uint32_t slot = cw__index_find(engine->index, address);
-	struct cw_region *region = slot == UINT32_MAX ? NULL : cw__region_at(engine, slot);
-	int counter, holds;
+	struct cw__indexed found;
 
-	if (!region)
+	if (!cw__index_find(engine->index, address, &found) || found.value & NOT_LIVE || length > found.to - address)
 		return NULL;
-	counter = pin_any(region);
-	holds = atomic_load_explicit(&region->state, memory_order_seq_cst) == CW__REGION_LIVE &&
-		address >= region->view.address && address - region->view.address <= region->view.length &&
-		length <= region->view.length - (address - region->view.address);
-	if (holds)
-		*id_out = region->view.id;
-	cw__region_unpin(region, counter);
-	return holds ? region : NULL;
+	*id_out = found.value;
+	return cw__region_by_id(engine, found.value);
 }
 
 void cw__region_unpin(struct cw_region *region, int counter)
@@ -130,9 +124,10 @@ static struct cw_region *slot_take(struct cw_engine *engine)
 	}
 	if (count / BLOCK == BLOCKS_MAX)
 		return NULL;
-	block = calloc(BLOCK, sizeof(*block));
+	block = aligned_alloc(_Alignof(struct cw_region), BLOCK * sizeof(*block));
 	if (!block)
 		return NULL;
+	memset(block, 0, BLOCK * sizeof(*block));
 	for (uint32_t i = BLOCK; i > 0; i--) {
 		region = &block[i - 1];
 		region->engine = engine;
@@ -231,6 +226,18 @@ static void detach(struct cw_region *region)
 	memset(region->attached, 0, sizeof(region->attached));
 }
 
+/* Look-ups find it when it is LIVE. Its range stays taken anyway. */
+static void index_follow(struct cw_region *region)
+{
+	struct cw_engine *engine = region->engine;
+	int live;
+
+	pthread_mutex_lock(&engine->region_lock);
+	live = atomic_load_explicit(&region->state, memory_order_seq_cst) == CW__REGION_LIVE;
+	cw__index_set(engine->index, region->view.address, region->view.id | (live ? 0 : NOT_LIVE));
+	pthread_mutex_unlock(&engine->region_lock);
+}
+
 /* Finds out what the memory is and tells the transports; then the region is LIVE or FAILED. No lock held. */
 int cw__region_establish(struct cw_region *region, const char *location)
 {
@@ -243,11 +250,14 @@ int cw__region_establish(struct cw_region *region, const char *location)
 		attach(region);
 	} else {
 		region->failure = status;
-		snprintf(region->failure_text, sizeof(region->failure_text), "%s", cw_last_error());
+		region->failure_text = strdup(cw_last_error());
 	}
 	atomic_store_explicit(&region->progress, 100, memory_order_relaxed);
 	atomic_store_explicit(&region->state, status ? CW__REGION_FAILED : CW__REGION_LIVE, memory_order_seq_cst);
-	cw__futex_wake_all(&region->state);
+	if (!status)
+		index_follow(region);
+	if (atomic_load_explicit(&region->settling, memory_order_seq_cst))
+		cw__futex_wake_all(&region->state);
 	return status;
 }
 
@@ -273,12 +283,12 @@ static int check_options(struct cw_engine *engine, const void *address, size_t l
 static int count_identical(struct cw_engine *engine, uint64_t from, uint64_t length, uint32_t access,
 			   struct cw_region **region_out)
 {
-	uint32_t slot = cw__index_meet(engine->index, from, from + length);
+	struct cw__indexed found;
 	struct cw_region *region;
 
-	if (slot == UINT32_MAX)
+	if (!cw__index_meet(engine->index, from, from + length, &found))
 		return CW_ERR_AGAIN;
-	region = cw__region_at(engine, slot);
+	region = cw__region_by_id(engine, found.value & ~(uint64_t)NOT_LIVE);
 	if (region->view.address != from || region->view.length != length)
 		return cw__fail(CW_ERR_OVERLAP,
 				"0x%llx + %llu overlaps the region 0x%llx + %llu; unregister that one first",
@@ -295,11 +305,17 @@ static int count_identical(struct cw_engine *engine, uint64_t from, uint64_t len
 	return CW_OK;
 }
 
-static int random_key(uint64_t *key_out)
+/* With the region lock. */
+static int random_key(struct cw_engine *engine, uint64_t *key_out)
 {
-	return getrandom(key_out, sizeof(*key_out), 0) == sizeof(*key_out)
-		       ? CW_OK
-		       : cw__fail(CW_ERR_INTERNAL, "no random numbers: %s", strerror(errno));
+	if (!engine->keys_left) {
+		if (getrandom(engine->keys, sizeof(engine->keys), 0) != sizeof(engine->keys))
+			return cw__fail(CW_ERR_INTERNAL, "no random numbers: %s", strerror(errno));
+		engine->keys_left = CW__KEYS;
+	}
+	*key_out = engine->keys[--engine->keys_left];
+	engine->keys[engine->keys_left] = 0; /* known to its region alone */
+	return CW_OK;
 }
 
 /* With the region lock: a new region in state REGISTERING, in the index. */
@@ -307,18 +323,18 @@ static int region_new(struct cw_engine *engine, uint64_t from, uint64_t length, 
 		      struct cw_region **region_out)
 {
 	struct cw_region *region = slot_take(engine);
-	uint64_t key;
+	uint64_t key = 0, id;
 
 	if (!region)
 		return cw__fail(CW_ERR_NO_MEMORY, "out of memory for another region");
 	atomic_fetch_add_explicit(&engine->regions_alive, 1, memory_order_relaxed);
-	if (random_key(&key) || cw__index_insert(engine->index, from, from + length, region->slot)) {
+	id = (uint64_t)++region->generation << 32 | region->slot;
+	if (random_key(engine, &key) || cw__index_insert(engine->index, from, from + length, id | NOT_LIVE)) {
 		slot_give(engine, region);
 		return cw__fail(CW_ERR_NO_MEMORY, "out of memory for another region");
 	}
-	region->generation++;
 	region->view = (struct cw_region_view){
-		.id = (uint64_t)region->generation << 32 | region->slot,
+		.id = id,
 		.key = key,
 		.address = from,
 		.length = length,
@@ -334,6 +350,8 @@ static int region_new(struct cw_engine *engine, uint64_t from, uint64_t length, 
 	region->registrations = 1;
 	region->freeing = 0;
 	region->failure = CW_OK;
+	free(region->failure_text);
+	region->failure_text = NULL;
 	region->has_worker = 0;
 	atomic_store_explicit(&region->progress, 0, memory_order_relaxed);
 	atomic_store_explicit(&region->state, CW__REGION_REGISTERING, memory_order_seq_cst);
@@ -449,10 +467,14 @@ static int settle(struct cw_region *region, uint64_t timeout, unsigned *progress
 
 	if (status)
 		return status;
-	until = cw__after(cw__now(), timeout);
-	while (atomic_load_explicit(&region->state, memory_order_acquire) == CW__REGION_REGISTERING && timeout &&
-	       cw__futex_wait(&region->state, CW__REGION_REGISTERING, until) == CW_OK)
-		;
+	if (atomic_load_explicit(&region->state, memory_order_acquire) == CW__REGION_REGISTERING && timeout) {
+		until = cw__after(cw__now(), timeout);
+		atomic_fetch_add_explicit(&region->settling, 1, memory_order_seq_cst);
+		while (atomic_load_explicit(&region->state, memory_order_seq_cst) == CW__REGION_REGISTERING &&
+		       cw__futex_wait(&region->state, CW__REGION_REGISTERING, until) == CW_OK)
+			;
+		atomic_fetch_sub_explicit(&region->settling, 1, memory_order_relaxed);
+	}
 	if (progress_out)
 		*progress_out = atomic_load_explicit(&region->progress, memory_order_relaxed);
 	switch (atomic_load_explicit(&region->state, memory_order_acquire)) {
@@ -461,7 +483,8 @@ static int settle(struct cw_region *region, uint64_t timeout, unsigned *progress
 	case CW__REGION_LIVE:
 		return CW_OK;
 	case CW__REGION_FAILED:
-		return cw__fail(region->failure, "%s", region->failure_text);
+		return cw__fail(region->failure, "%s",
+				region->failure_text ? region->failure_text : cw_strerror(region->failure));
 	default:
 		return cw__fail(CW_ERR_STALE_REGION, "the region was revoked");
 	}
@@ -483,9 +506,15 @@ static int mark_revoked(struct cw_region *region, uint64_t from, uint64_t to)
 	uint32_t count = atomic_load_explicit(&region->revoked_count, memory_order_relaxed);
 
 	if (from == region->view.address && to == from + region->view.length) {
-		atomic_store_explicit(&region->state, CW__REGION_REVOKED, memory_order_seq_cst);
+		if (atomic_exchange_explicit(&region->state, CW__REGION_REVOKED, memory_order_seq_cst) !=
+		    CW__REGION_REVOKED)
+			index_follow(region);
 		return CW_OK;
 	}
+	if (!region->revoked)
+		region->revoked = calloc(CW__REVOKED_MAX, sizeof(*region->revoked));
+	if (!region->revoked)
+		return cw__fail(CW_ERR_NO_MEMORY, "out of memory for a revoked range");
 	for (uint32_t i = 0; i < count; i++)
 		if (from >= atomic_load_explicit(&region->revoked[i].from, memory_order_relaxed) &&
 		    to <= atomic_load_explicit(&region->revoked[i].to, memory_order_relaxed))
@@ -776,8 +805,11 @@ void cw__regions_close(struct cw_engine *engine)
 	for (uint32_t block = 0; block < count / BLOCK; block++) {
 		struct cw_region *regions = atomic_load_explicit(&engine->slots[block], memory_order_relaxed);
 
-		for (uint32_t i = 0; i < BLOCK; i++)
+		for (uint32_t i = 0; i < BLOCK; i++) {
 			pthread_mutex_destroy(&regions[i].revoke_lock);
+			free(regions[i].failure_text);
+			free(regions[i].revoked);
+		}
 		free(regions);
 	}
 	free(engine->slots);

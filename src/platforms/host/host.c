@@ -68,13 +68,15 @@ static int is_mapped(const struct host_platform *platform, uint64_t from, uint64
 }
 
 /* Memory of a device whose runtime is not there looks like any other until it is touched. The system is asked to read
- * it, so that nobody is killed by it; where that is forbidden, nothing is known. */
-static int is_readable(uint64_t address)
+ * both ends of it, so that nobody is killed by it; where that is forbidden, nothing is known. */
+static int is_readable(uint64_t first, uint64_t last)
 {
-	char byte;
-	struct iovec into = { &byte, 1 }, from = { (void *)(uintptr_t)address, 1 };
+	char bytes[2];
+	struct iovec into = { bytes, 2 };
+	struct iovec from[2] = { { (void *)(uintptr_t)first, 1 }, { (void *)(uintptr_t)last, 1 } };
+	ssize_t count = process_vm_readv(getpid(), &into, 1, from, 2, 0);
 
-	return process_vm_readv(getpid(), &into, 1, &from, 1, 0) == 1 || errno != EFAULT;
+	return count == 2 || (count < 0 && errno != EFAULT);
 }
 
 /* Nodes of a sample of the pages. Pages that were never touched have none yet. */
@@ -110,7 +112,7 @@ static int host_claim(void *state, const void *address, size_t length, struct cw
 		.kind = CW_MEMORY_HOST, .device = -1, .numa_node = -1, .page_size = platform->page
 	};
 	find_nodes(platform, from, from + length, info_out);
-	if (!is_readable(from) || !is_readable(from + length - 1))
+	if (!is_readable(from, from + length - 1))
 		return CW_ERR_UNSUPPORTED;
 	if (info_out->numa_node < 0)
 		snprintf(info_out->location, sizeof(info_out->location), "cpu:*");

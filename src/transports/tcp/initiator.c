@@ -262,12 +262,12 @@ static void rail_up(struct cw__tcp_rail *rail)
 
 /* ---------------------------------------------------------------------------------------------- events */
 
-/* Moves what can be moved now, then says what to wait for. */
-static void rail_move(struct cw__tcp_rail *rail)
+/* Moves what can be moved now. 1 = something has come. */
+static int rail_move(struct cw__tcp_rail *rail)
 {
 	struct cw__tcp_rails *rails = rail->rails;
 	int64_t budget = CW__TCP_VISIT;
-	int status = cw__tcp_rail_receive(rail, &budget);
+	int status = cw__tcp_rail_receive(rail, &budget), any = status || budget < CW__TCP_VISIT;
 
 	if (!status && rail->stage == RAIL_UP) {
 		budget = CW__TCP_VISIT;
@@ -277,6 +277,7 @@ static void rail_move(struct cw__tcp_rail *rail)
 		rails->tcp->host->ops->protocol_error(rails->tcp->host, rails->peer->name, "malformed data answer");
 	if (status && rail->stage == RAIL_UP)
 		rail_break(rail, status);
+	return any;
 }
 
 /* After everything else of an event: room is told, and what that brings is sent. */
@@ -342,9 +343,24 @@ static void rail_io(struct cw_io *io, uint32_t events)
 	if (rail->stage == RAIL_CONNECTING || rail->stage == RAIL_GREETING)
 		rail_greeting(rail, events);
 	if (rail->stage == RAIL_UP)
-		rail_move(rail);
+		(void)rail_move(rail);
 	rail_settle(rail);
 	rail->busy--;
+}
+
+static int rail_poll(struct cw_io *io)
+{
+	struct cw__tcp_rail *rail = cw__container(io, struct cw__tcp_rail, io);
+	int any;
+
+	if (rail->stage != RAIL_UP)
+		return 0;
+	rail->input.dry = 0;
+	rail->busy++;
+	any = rail_move(rail);
+	rail_settle(rail);
+	rail->busy--;
+	return any;
 }
 
 /* The target did not reply to a cancel in time. */
@@ -403,6 +419,7 @@ static int native_open(struct cw__tcp *tcp, struct cw_peer *peer, void **rails_o
 		rail->index = i;
 		rail->stream.fd = -1;
 		rail->io.ready = rail_io;
+		rail->io.poll = rail_poll;
 		rail->timer.fire = rail_timer;
 		rail->deadline = CW_FOREVER;
 		cw__list_init(&rail->queue);

@@ -381,6 +381,9 @@ static int take_frame(struct served *served)
 	if (status)
 		return CW_ERR_PROTOCOL;
 	cw__tcp_input_consume(&served->input, CW__DATA_HEADER_BYTES + table);
+	served->input.likely = frame.type == CW__DATA_WRITE && frame.length >= CW__TCP_DIRECT_BYTES
+				       ? CW__DATA_HEADER_BYTES + table
+				       : 0;
 	claim_frame(serving, &frame);
 	served->moved += STALL_BYTES; /* a whole header is progress */
 
@@ -503,16 +506,12 @@ static void update(struct served *served)
 	}
 }
 
-static void ready(struct cw_io *io, uint32_t events)
+/* Moves what can be moved now. 1 = something was; the connection may be gone then. */
+static int move(struct served *served)
 {
-	struct served *served = cw__container(io, struct served, io);
 	int64_t budget = CW__TCP_VISIT;
 	int64_t before;
 
-	if (events & ~(uint32_t)EPOLLIN)
-		served->blocked = 0;
-	if (events & ~(uint32_t)EPOLLOUT)
-		served->input.dry = 0;
 	do {
 		int status = send_all(served, &budget);
 
@@ -523,10 +522,32 @@ static void ready(struct cw_io *io, uint32_t events)
 			served->tcp->host->ops->protocol_error(served->tcp->host, "tcp", "malformed data frame");
 		if (status) {
 			end(served);
-			return;
+			return 1;
 		}
 	} while (budget > 0 && (budget != before || (output_pending(served) && !served->blocked)));
 	update(served);
+	return budget < CW__TCP_VISIT;
+}
+
+static void ready(struct cw_io *io, uint32_t events)
+{
+	struct served *served = cw__container(io, struct served, io);
+
+	if (events & ~(uint32_t)EPOLLIN)
+		served->blocked = 0;
+	if (events & ~(uint32_t)EPOLLOUT)
+		served->input.dry = 0;
+	(void)move(served);
+}
+
+static int poll_input(struct cw_io *io)
+{
+	struct served *served = cw__container(io, struct served, io);
+
+	if (!(io->events & EPOLLIN)) /* output must drain first */
+		return 0;
+	served->input.dry = 0;
+	return move(served);
 }
 
 static void stalled(struct cw_timer *timer)
@@ -624,6 +645,7 @@ static struct served *new_served(struct cw__tcp *tcp, struct cw_loop *loop, int 
 	served->loop = loop;
 	served->io.fd = fd;
 	served->io.ready = ready;
+	served->io.poll = poll_input;
 	served->stall.fire = stalled;
 	served->stream = cw__tcp_stream_plain(fd);
 	served->number = hello->connection;
