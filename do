@@ -11,6 +11,8 @@ readonly build_packages=(build-essential cmake ninja-build pkg-config libjson-c-
 # stores; a test compares our declarations with curl's header. etcd and redis are unpacked, not installed: tests/process/stores.py.
 readonly test_packages=(libcmocka-dev python3-venv python3-pytest python3-pytest-timeout python3-numpy libibverbs1 libnuma1
 	libcurl4-openssl-dev libhiredis-dev)
+# Engines that ./do bench compares with; it says which are missing.
+readonly bench_packages=(libfabric-dev ucx-utils)
 readonly check_packages=(clang clang-format llvm libclang-rt-14-dev git groff-base)
 readonly python=/usr/bin/python3
 
@@ -61,6 +63,11 @@ need() {
 		fail "apt-get could not install: ${missing[*]}"
 }
 
+# Installs what can be done without, or says that it did not.
+want() {
+	(need "$@") || printf './do: without %s\n' "$*" >&2
+}
+
 # Quiet unless it fails: a build is not what the user came for.
 build() {
 	local preset=$1 log=build/$1.log
@@ -80,6 +87,7 @@ demo() {
 
 bench() {
 	need "${build_packages[@]}" python3 python3-venv libibverbs1 libnuma1
+	want "${bench_packages[@]}"
 	build release
 	"$python" bench/run.py "$@"
 }

@@ -9,6 +9,17 @@ add_executable(bare ${bare_sources})
 set_target_properties(bare PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${bench_output}")
 target_link_libraries(bare PRIVATE Threads::Threads)
 
+# libfabric as a peer, measured by the same program with a table of its own; only where its headers are.
+find_path(LIBFABRIC_INCLUDE_DIR NAMES rdma/fi_rma.h)
+find_library(LIBFABRIC_LIBRARY NAMES fabric)
+if(LIBFABRIC_INCLUDE_DIR AND LIBFABRIC_LIBRARY)
+	list(FILTER bare_sources EXCLUDE REGEX "/tables\\.c$")
+	add_executable(bench_libfabric "${PROJECT_SOURCE_DIR}/bench/peers/libfabric.c" ${bare_sources})
+	set_target_properties(bench_libfabric PROPERTIES OUTPUT_NAME libfabric RUNTIME_OUTPUT_DIRECTORY "${bench_output}")
+	target_include_directories(bench_libfabric PRIVATE "${PROJECT_SOURCE_DIR}/bench" "${LIBFABRIC_INCLUDE_DIR}")
+	target_link_libraries(bench_libfabric PRIVATE "${LIBFABRIC_LIBRARY}" Threads::Threads)
+endif()
+
 add_library(plugin_nothing MODULE "${PROJECT_SOURCE_DIR}/bench/nothing.c")
 target_include_directories(plugin_nothing PRIVATE "${PROJECT_SOURCE_DIR}/include")
 set_target_properties(plugin_nothing PROPERTIES PREFIX "" OUTPUT_NAME nothing C_VISIBILITY_PRESET hidden

@@ -24,7 +24,7 @@
 
 enum bare_via { VIA_TCP, VIA_SHM, VIA_LOCAL };
 enum bare_wait { WAIT_ANY, WAIT_SPIN, WAIT_TARGET_PARKED, WAIT_PARKED };
-enum bare_group { NAMED_ONLY, GENERAL, ORDINARY };
+enum bare_group { NAMED_ONLY, GENERAL = 1, ORDINARY = 2 };
 
 struct bare_options {
 	const char *mode, *workload, *congestion;
@@ -90,8 +90,8 @@ struct bare_run {
 struct bare_mode {
 	const char *name, *what;
 	enum bare_via via;
-	enum bare_wait wait;   /* the manner of waiting that it has, or WAIT_ANY */
-	enum bare_group group; /* whether it takes part where no mode is named */
+	enum bare_wait wait; /* the manner of waiting that it has, or WAIT_ANY */
+	unsigned group;      /* whether it takes part where no mode is named */
 	int has_target;
 	int ordinary; /* each side's memory is its own; elsewhere both processes map both sides' */
 	size_t lanes_max;
@@ -106,7 +106,9 @@ struct bare_mode {
 	uintptr_t variant;                   /* what the functions above want to know */
 };
 
-/* Each ends with a NULL name. */
+/* What this program is called, has, and sets where it opens connections itself ("" = nothing). */
+extern const char bare_program[], bare_congestion[];
+extern const struct bare_mode *const bare_tables[]; /* ends with NULL, each table with a NULL name */
 extern const struct bare_mode bare_tcp_modes[], bare_setup_modes[], bare_copy_modes[], bare_process_modes[];
 
 /* ---------------------------------------------------------------------------------------- main.c */

@@ -34,27 +34,25 @@ struct candidate {
 	double score;
 };
 
-static const struct bare_mode *const tables[] = { bare_tcp_modes, bare_setup_modes, bare_copy_modes,
-						  bare_process_modes };
 static const char *const vias[] = { "tcp", "shm", "local", NULL };
 static const char *const waits[] = { "any", "spin", "target-parked", "parked", NULL };
 
 void bare_fail(const char *what)
 {
-	fprintf(stderr, "bare: %s: %s\n", what, strerror(errno));
+	fprintf(stderr, "%s: %s: %s\n", bare_program, what, strerror(errno));
 	exit(1);
 }
 
 static _Noreturn void cannot(const char *mode, const char *why)
 {
-	fprintf(stderr, "bare: %s%s%s\n", mode ? mode : "", mode ? ": " : "", why);
+	fprintf(stderr, "%s: %s%s%s\n", bare_program, mode ? mode : "", mode ? ": " : "", why);
 	exit(CANNOT);
 }
 
 static void usage(FILE *file)
 {
-	fputs("usage: bare [OPTION...]\n"
-	      "  --via tcp|shm|local --op write|read\n"
+	fprintf(file, "usage: %s [OPTION...]\n", bare_program);
+	fputs("  --via tcp|shm|local --op write|read\n"
 	      "  --size BYTES            of a block (1048576)\n"
 	      "  --pages N               blocks of a batch, scattered, no two adjacent (1)\n"
 	      "  --depth N               batches in flight (1)\n"
@@ -70,7 +68,7 @@ static void usage(FILE *file)
 	      "  --all                   one line for each way that fits, not the best one\n"
 	      "  --vectors N             pieces named in one system call (128)\n"
 	      "  --socket-buffer BYTES   (the system's choice)\n"
-	      "  --congestion NAME       congestion control (reno)\n"
+	      "  --congestion NAME       congestion control\n"
 	      "  --workload TEXT         printed as it is\n"
 	      "  --verify                compare what arrived with what was sent\n"
 	      "  --spoil                 damage a byte of what arrived, to see that --verify sees it\n"
@@ -80,8 +78,8 @@ static void usage(FILE *file)
 
 static void list(void)
 {
-	for (size_t i = 0; i < sizeof(tables) / sizeof(*tables); i++)
-		for (const struct bare_mode *mode = tables[i]; mode->name; mode++)
+	for (size_t i = 0; bare_tables[i]; i++)
+		for (const struct bare_mode *mode = bare_tables[i]; mode->name; mode++)
 			printf("%-6s %-24s %-14s %s\n", vias[mode->via], mode->name, waits[mode->wait], mode->what);
 }
 
@@ -197,7 +195,7 @@ static int finish(struct bare_run *run)
 	if (run->target > 0 && waitpid(run->target, &status, 0) != run->target)
 		bare_fail("waitpid");
 	if (run->target > 0 && (!WIFEXITED(status) || (WEXITSTATUS(status) && WEXITSTATUS(status) != MISMATCH))) {
-		fprintf(stderr, "bare: %s: the target died\n", run->mode->name);
+		fprintf(stderr, "%s: %s: the target died\n", bare_program, run->mode->name);
 		exit(1);
 	}
 	if (run->target > 0 && run->options->write)
@@ -232,7 +230,7 @@ static void run_mode(const struct bare_options *options, const struct bare_mode 
 		fork_target(&run);
 	measure(&run, figures);
 	if (!finish(&run)) {
-		fprintf(stderr, "bare: %s: what arrived is not what was sent\n", mode->name);
+		fprintf(stderr, "%s: %s: what arrived is not what was sent\n", bare_program, mode->name);
 		exit(1);
 	}
 	recorder_free(run.recorder);
@@ -261,16 +259,15 @@ static size_t candidates(const struct bare_options *options, struct candidate *r
 	static const size_t shares[] = { 1, 2 };
 	static const char unknown[] = "no mode of this name (--list)";
 	const char *why = unknown;
+	unsigned wanted = options->ordinary && options->via == VIA_SHM ? ORDINARY : GENERAL;
 	size_t count = 0, bytes = options->size * options->pages;
 
-	for (size_t i = 0; i < sizeof(tables) / sizeof(*tables); i++)
-		for (const struct bare_mode *mode = tables[i]; mode->name; mode++) {
+	for (size_t i = 0; bare_tables[i]; i++)
+		for (const struct bare_mode *mode = bare_tables[i]; mode->name; mode++) {
 			struct bare_options with = *options;
 			const char *reason;
 
-			if (options->mode ? strcmp(mode->name, options->mode) != 0
-					  : mode->group !=
-						    (options->ordinary && options->via == VIA_SHM ? ORDINARY : GENERAL))
+			if (options->mode ? strcmp(mode->name, options->mode) != 0 : !(mode->group & wanted))
 				continue;
 			for (size_t j = 0; j < sizeof(shares) / sizeof(*shares) && count < CANDIDATES_MAX; j++) {
 				if (j && (options->lanes || options->via != VIA_TCP || bytes < SMALL ||
@@ -358,7 +355,7 @@ static size_t number(const char *name, const char *text)
 			break;
 		}
 	if (errno || end == text || *end || *text == '-' || value > SIZE_MAX / 8) {
-		fprintf(stderr, "bare: --%s: not a number: %s\n", name, text);
+		fprintf(stderr, "%s: --%s: not a number: %s\n", bare_program, name, text);
 		exit(2);
 	}
 	return (size_t)value;
@@ -369,7 +366,7 @@ static int one_of(const char *name, const char *text, const char *const *words)
 	for (int i = 0; words[i]; i++)
 		if (!strcmp(text, words[i]))
 			return i;
-	fprintf(stderr, "bare: --%s: unknown: %s\n", name, text);
+	fprintf(stderr, "%s: --%s: unknown: %s\n", bare_program, name, text);
 	exit(2);
 }
 
@@ -459,7 +456,7 @@ static void parse(int argc, char **argv, struct bare_options *options)
 
 int main(int argc, char **argv)
 {
-	struct bare_options options = { .congestion = "reno",
+	struct bare_options options = { .congestion = bare_congestion,
 					.write = 1,
 					.size = 1u << 20,
 					.pages = 1,

@@ -155,10 +155,10 @@ void bare_print(const struct bare_options *options, const struct bare_mode *mode
 	double operations = figures->operations ? (double)figures->operations : 1;
 	double gigabytes = bytes * operations / 1e9;
 
-	printf("{\"program\": \"bare\", \"setting\": \"%s", mode->name);
+	printf("{\"program\": \"%s\", \"setting\": \"%s", bare_program, mode->name);
 	if (options->lanes > 1)
 		printf(", %zu %s", options->lanes, options->via == VIA_TCP ? "connections" : "threads a copy");
-	if (options->via == VIA_TCP)
+	if (options->via == VIA_TCP && *options->congestion)
 		printf(", %s", options->congestion);
 	if (options->huge)
 		printf(", huge pages");

@@ -26,7 +26,9 @@ import time
 import zlib
 from pathlib import Path
 
-sys.path.remove(str(Path(__file__).resolve().parent))  # its mooncake.py and nixl.py are not the packages of that name
+HERE = Path(__file__).resolve().parent
+if str(HERE) in sys.path:
+    sys.path.remove(str(HERE))  # its mooncake.py and nixl.py are not the packages of that name
 
 CANNOT = 3
 HERE = Path(__file__).resolve().parent
@@ -55,6 +57,7 @@ def parse(settings, description):
     parser.add_argument("--ordinary", action="store_true", help="memory of the program's own, not the engine's")
     parser.add_argument("--workload", default="", help="printed as it is")
     parser.add_argument("--verify", action="store_true", help="compare what arrived with what was sent")
+    parser.add_argument("--build", type=Path, default=HERE.parents[1] / "build/release", help="where things were built")
     parser.add_argument("--setting", choices=list(settings), help="only this one")
     parser.add_argument("--there", action="store_true", help="only say whether the peer is there")
     parser.add_argument("--role", choices=["initiator", "target"], help=argparse.SUPPRESS)
@@ -110,7 +113,8 @@ def end_with_parent():
 
 
 def run_settings(python, options, settings):
-    """Runs this program as initiator for each setting, in a process of its own: {name: (environment, congestion)}."""
+    """Runs this program as initiator for each setting, in a process of its own: {name: (environment, congestion)}.
+    A congestion control is set in a network namespace, which the initiator enters by enter_namespace()."""
     reasons, printed = [], False
     for name, (environment, congestion) in settings.items():
         if options.setting not in (None, name):
@@ -123,7 +127,7 @@ def run_settings(python, options, settings):
             check=False, env={**os.environ, **environment})  # fmt: skip
         rows = [line for line in done.stdout.splitlines() if line.startswith("{")]
         if done.returncode == 0 and rows:
-            print(rows[-1], flush=True)
+            print("\n".join(rows), flush=True)
             printed = True
         else:
             text = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]

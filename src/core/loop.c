@@ -21,6 +21,7 @@
 #define LOOKS 8u                /* so often it sees the same caller drive before it trusts it to wake us */
 #define PARKED 1u               /* loop->park: for PARK_NS */
 #define PARKED_LONG 2u          /* until the caller that drives goes */
+#define VISITS_PER_TURN 64      /* segments that are looked at in a turn */
 #define COPIES_PER_TURN 4       /* chunks of synchronous work between two looks at the descriptors */
 #define POLLS_PER_TURN 8u       /* looks at the busiest descriptor alone for one at all of them */
 #define DOUBTS_MAX 63u
@@ -260,7 +261,8 @@ static int run_copies(struct cw_loop *loop)
 {
 	int any = 0;
 
-	for (int i = 0; i < COPIES_PER_TURN; i++) {
+	/* Segments that only have slices to post cost little: they do not count, but the turn ends. */
+	for (unsigned copies = 0, visits = 0; copies < COPIES_PER_TURN && visits < VISITS_PER_TURN; visits++) {
 		struct cw__list *node = cw__list_pop(&loop->busy);
 		struct cw_segment *segment;
 
@@ -268,6 +270,7 @@ static int run_copies(struct cw_loop *loop)
 			break;
 		segment = cw__container(node, struct cw_segment, busy_node);
 		any = 1;
+		copies += !cw__list_empty(&segment->copies);
 		if (cw__segment_copy_some(segment) && cw__list_empty(&segment->busy_node))
 			cw__list_push_back(&loop->busy, &segment->busy_node);
 	}
@@ -571,7 +574,8 @@ static void *progress_main(void *arg)
 				patience_slept(&loop->patience, now - last, loop->engine->spin);
 			last = now;
 			slept = 0;
-			continue;
+			if (patience_of(&loop->patience))
+				continue; /* else whether there is more is found out by going to sleep */
 		}
 		if (spin(loop, &last))
 			continue;

@@ -8,9 +8,11 @@
 #include <causeway/plugin.h>
 #include <stdlib.h>
 #include <string.h>
+#include <util/copier.h>
 
 struct local {
 	struct cw_host *host;
+	struct cw__copier copier;
 };
 
 static int local_open(struct cw_host *host, void **transport_out, const char **why_out)
@@ -22,13 +24,17 @@ static int local_open(struct cw_host *host, void **transport_out, const char **w
 		return CW_ERR_NO_MEMORY;
 	}
 	local->host = host;
+	cw__copier_init(&local->copier);
 	*transport_out = local;
 	return CW_OK;
 }
 
 static void local_close(void *transport)
 {
-	free(transport);
+	struct local *local = transport;
+
+	cw__copier_close(&local->copier);
+	free(local);
 }
 
 /* Whether a peer is ourselves is decided by its instance, never by an address. There is nothing to keep for it. */
@@ -86,55 +92,98 @@ static int local_reach(void *transport, void *peer, const struct cw_reach_query 
 	return CW_OK;
 }
 
+/* Pieces that are copied together, each with its destination and source pinned. */
+struct window {
+	struct cw_grant grants[CW__COPIER_PARTS];
+	struct cw__copy_part parts[CW__COPIER_PARTS];
+	unsigned count;
+	size_t total;
+};
+
+/* Copies what was gathered and lets go of it. */
+static int window_copy(struct local *local, struct window *window)
+{
+	int status = CW_OK;
+
+	cw__copier_copy(&local->copier, window->parts, window->count, window->total);
+	for (unsigned i = 0; i < window->count; i++) {
+		int ended = local->host->ops->access_end(local->host, &window->grants[i], window->parts[i].length);
+
+		if (!status || ended == CW_ERR_BUSY)
+			status = ended;
+	}
+	window->count = 0;
+	window->total = 0;
+	return status;
+}
+
+static int overlap(const unsigned char *a, const unsigned char *b, size_t length)
+{
+	return a < b ? (size_t)(b - a) < length : (size_t)(a - b) < length;
+}
+
 /* The remote side is ours too, but it is checked as any peer's access would be, and pinned while it is touched. What a
- * device has comes as host memory, perhaps bit by bit. */
-static int copy_piece(struct local *local, const struct cw_slice *slice, const struct cw_piece *piece)
+ * device has comes as host memory, perhaps bit by bit, and perhaps only when this thread holds nothing else. */
+static int gather_piece(struct local *local, struct window *window, const struct cw_slice *slice,
+			const struct cw_piece *piece)
 {
 	const struct cw_host_ops *ops = local->host->ops;
 	struct cw_claim claim = { .region_id = slice->remote->id, .key = slice->remote->key, .op = slice->op };
+	int status = CW_OK;
 
-	for (uint64_t done = 0; done < piece->length; done += claim.length) {
-		struct cw_grant grant;
-		int status;
+	for (uint64_t done = 0; !status && done < piece->length;) {
+		struct cw_grant *grant = &window->grants[window->count];
+		unsigned char *near = piece->local + done;
+		struct cw__copy_part *part;
 
 		claim.address = piece->remote + done;
 		claim.length = piece->length - done;
-		status = ops->access_begin(local->host, &claim, &grant);
+		status = ops->access_begin(local->host, &claim, grant);
+		if (status == CW_ERR_AGAIN && window->count) {
+			status = window_copy(local, window);
+			continue;
+		}
 		if (status)
-			return status;
-		claim.length = grant.length;
-		if (slice->op == CW_OP_WRITE)
-			memmove(grant.pointer, piece->local + done, grant.length);
-		else
-			memmove(piece->local + done, grant.pointer, grant.length);
-		status = ops->access_end(local->host, &grant, grant.length);
-		if (status)
-			return status;
+			break;
+		part = &window->parts[window->count];
+		*part = slice->op == CW_OP_WRITE ? (struct cw__copy_part){ grant->pointer, near, grant->length }
+						 : (struct cw__copy_part){ near, grant->pointer, grant->length };
+		done += part->length;
+		if (overlap(near, grant->pointer, part->length)) {
+			memmove(part->to, part->from, part->length);
+			status = ops->access_end(local->host, grant, part->length);
+			continue;
+		}
+		window->total += part->length;
+		if (++window->count == CW__COPIER_PARTS)
+			status = window_copy(local, window);
 	}
-	return CW_OK;
+	return status;
 }
 
 static int local_copy(void *transport, void *peer, struct cw_slice *slice)
 {
 	struct local *local = transport;
+	struct window window;
 	uint64_t done = 0;
+	int status = CW_OK, left;
 
 	(void)peer;
-	while (done < slice->length) {
-		struct cw_piece pieces[16];
-		unsigned count = local->host->ops->slice_pieces(slice, done, pieces, 16);
+	window.count = 0;
+	window.total = 0;
+	while (!status && done < slice->length) {
+		struct cw_piece pieces[CW__COPIER_PARTS];
+		unsigned count = local->host->ops->slice_pieces(slice, done, pieces, CW__COPIER_PARTS);
 
 		if (!count)
-			return CW_ERR_INTERNAL;
-		for (unsigned i = 0; i < count; i++) {
-			int status = copy_piece(local, slice, &pieces[i]);
-
-			if (status)
-				return status;
+			status = CW_ERR_INTERNAL;
+		for (unsigned i = 0; i < count && !status; i++) {
+			status = gather_piece(local, &window, slice, &pieces[i]);
 			done += pieces[i].length;
 		}
 	}
-	return CW_OK;
+	left = window_copy(local, &window);
+	return status ? status : left;
 }
 
 extern const struct cw_transport_ops cw_transport_local;

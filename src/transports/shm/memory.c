@@ -9,6 +9,9 @@
 #include <transports/shm/shm.h>
 #include <unistd.h>
 
+#define UNIT (32u * 1024) /* of what two cores read together */
+#define UNITS_MAX 64u
+
 /* The identity comes first in each read: when it cannot be read, this is not the process we mean, and nothing else is.
  */
 int cw__shm_read(const struct cw__shm_process *process, const struct iovec *local, const struct iovec *remote,
@@ -39,6 +42,64 @@ int cw__shm_read(const struct cw__shm_process *process, const struct iovec *loca
 		return CW_ERR_PEER_RESTARTED;
 	*moved_out = (uint64_t)got - sizeof(seen);
 	return (size_t)got == want ? CW_OK : CW_ERR_STALE_REGION;
+}
+
+/* A read in units, as two cores can share it. */
+struct read_job {
+	const struct cw__shm_process *process;
+	const struct iovec *local, *remote;
+	uint64_t total, unit;
+	_Atomic uint64_t good; /* bytes before the first unit that failed */
+	_Atomic int status;
+};
+
+static void read_units(void *arg, unsigned first, unsigned number)
+{
+	struct read_job *job = arg;
+	struct iovec local[CW__SHM_BATCH], remote[CW__SHM_BATCH];
+	uint64_t from = first * job->unit, skip = from, left = number * job->unit, moved, good;
+	unsigned count = 0, i = 0;
+	int status;
+
+	if (left > job->total - from)
+		left = job->total - from;
+	while (skip >= job->local[i].iov_len)
+		skip -= job->local[i++].iov_len;
+	for (; left; i++, count++) {
+		size_t length = job->local[i].iov_len - skip < left ? job->local[i].iov_len - skip : left;
+
+		local[count] = (struct iovec){ (char *)job->local[i].iov_base + skip, length };
+		remote[count] = (struct iovec){ (char *)job->remote[i].iov_base + skip, length };
+		left -= length;
+		skip = 0;
+	}
+	status = cw__shm_read(job->process, local, remote, count, &moved);
+	if (!status)
+		return;
+	good = atomic_load_explicit(&job->good, memory_order_relaxed);
+	while (from + moved < good &&
+	       !atomic_compare_exchange_weak_explicit(&job->good, &good, from + moved, memory_order_relaxed,
+						      memory_order_relaxed))
+		;
+	atomic_store_explicit(&job->status, status, memory_order_relaxed);
+}
+
+int cw__shm_read_fast(struct cw__copier *copier, const struct cw__shm_process *process, const struct iovec *local,
+		      const struct iovec *remote, unsigned count, uint64_t *moved_out)
+{
+	struct read_job job = { .process = process, .local = local, .remote = remote, .unit = UNIT };
+
+	for (unsigned i = 0; i < count; i++)
+		job.total += local[i].iov_len;
+	if (!job.total || count > CW__SHM_BATCH)
+		return cw__shm_read(process, local, remote, count, moved_out);
+	if (job.total > UNIT * UNITS_MAX)
+		job.unit = (job.total + UNITS_MAX - 1) / UNITS_MAX;
+	atomic_init(&job.good, job.total);
+	atomic_init(&job.status, CW_OK);
+	cw__copier_run(copier, read_units, &job, (unsigned)((job.total + job.unit - 1) / job.unit), job.total);
+	*moved_out = atomic_load_explicit(&job.good, memory_order_relaxed);
+	return atomic_load_explicit(&job.status, memory_order_relaxed);
 }
 
 int cw__shm_prove(const struct cw__shm_process *process)

@@ -421,7 +421,8 @@ static uint64_t pull_some(struct cw__shm_session *session, uint64_t budget)
 	}
 	status = gather(session, pull, budget, &ranges);
 	/* The initiator's memory is its own business: that it cannot be read is no statement about our region. */
-	if (!status && cw__shm_read(&session->process, ranges.local, ranges.remote, ranges.count, &moved))
+	if (!status && cw__shm_read_fast(&session->shm->copier, &session->process, ranges.local, ranges.remote,
+					 ranges.count, &moved))
 		status = CW_ERR_IO;
 	landed = release(session, &ranges, moved);
 	if (!status || landed == CW_ERR_BUSY)

@@ -36,6 +36,7 @@ static int shm_open_transport(struct cw_host *host, void **transport_out, const 
 	     i++, used += 2)
 		snprintf(shm->name + used, sizeof(shm->name) - used, "%02x", shm->proof[i]);
 	pthread_mutex_init(&shm->lock, NULL);
+	cw__copier_init(&shm->copier);
 	cw__list_init(&shm->sessions);
 	for (size_t i = 0; i < sizeof(shm->regions) / sizeof(shm->regions[0]); i++)
 		cw__list_init(&shm->regions[i]);
@@ -46,6 +47,7 @@ static int shm_open_transport(struct cw_host *host, void **transport_out, const 
 		status = cw__shm_listen(shm, why_out);
 	}
 	if (status) {
+		cw__copier_close(&shm->copier);
 		pthread_mutex_destroy(&shm->lock);
 		free(shm);
 		return status;
@@ -59,6 +61,7 @@ static void shm_close_transport(void *transport)
 	struct cw__shm *shm = transport;
 
 	cw__shm_serve_close(shm);
+	cw__copier_close(&shm->copier);
 	/* Whoever still means to read our memory must find somebody else there, in memory that is freed too. */
 	explicit_bzero(shm->proof, sizeof(shm->proof));
 	pthread_mutex_destroy(&shm->lock);
@@ -268,21 +271,26 @@ static int shm_reach(void *transport, void *peer, const struct cw_reach_query *q
 
 /* ------------------------------------------------------------------------------------------------- copy */
 
-static int copy_granted(const struct cw__shm_import *import, const struct cw_slice *slice,
-			const struct cw_piece *pieces, unsigned count)
+static int copy_granted(struct cw__shm *shm, const struct cw_slice *slice, const struct cw_piece *pieces,
+			unsigned count, uint64_t total)
 {
+	const struct cw__shm_import *import = slice->import;
+	struct cw__copy_part parts[CW__SHM_BATCH];
+
 	for (unsigned i = 0; i < count; i++) {
 		unsigned char *shared = import->mapping.base + (pieces[i].remote - import->address);
 
 		if (slice->op == CW_OP_WRITE)
-			memcpy(shared, pieces[i].local, pieces[i].length);
+			parts[i] = (struct cw__copy_part){ shared, pieces[i].local, pieces[i].length };
 		else
-			memcpy(pieces[i].local, shared, pieces[i].length);
+			parts[i] = (struct cw__copy_part){ pieces[i].local, shared, pieces[i].length };
 	}
+	cw__copier_copy(&shm->copier, parts, count, total);
 	return CW_OK;
 }
 
-static int copy_attached(const struct cw__shm_import *import, const struct cw_piece *pieces, unsigned count)
+static int copy_attached(struct cw__shm *shm, const struct cw__shm_import *import, const struct cw_piece *pieces,
+			 unsigned count)
 {
 	struct iovec local[CW__SHM_BATCH], remote[CW__SHM_BATCH];
 	uint64_t moved;
@@ -291,7 +299,7 @@ static int copy_attached(const struct cw__shm_import *import, const struct cw_pi
 		local[i] = (struct iovec){ pieces[i].local, pieces[i].length };
 		remote[i] = (struct iovec){ (void *)(uintptr_t)pieces[i].remote, pieces[i].length };
 	}
-	return cw__shm_read(&import->process, local, remote, count, &moved);
+	return cw__shm_read_fast(&shm->copier, &import->process, local, remote, count, &moved);
 }
 
 static int inside(const struct cw__shm_import *import, const struct cw_piece *piece)
@@ -313,6 +321,7 @@ static int shm_copy(void *transport, void *peer, struct cw_slice *slice)
 		return CW_ERR_INTERNAL; /* never by process id; such a slice belongs to the other rail */
 	while (!status && offset < slice->length) {
 		unsigned count = shm->host->ops->slice_pieces(slice, offset, pieces, CW__SHM_BATCH);
+		uint64_t before = offset;
 
 		if (!count)
 			return CW_ERR_INTERNAL;
@@ -321,8 +330,8 @@ static int shm_copy(void *transport, void *peer, struct cw_slice *slice)
 				return CW_ERR_STALE_REGION;
 			offset += pieces[i].length;
 		}
-		status = import->mapping.start ? copy_granted(import, slice, pieces, count)
-					       : copy_attached(import, pieces, count);
+		status = import->mapping.start ? copy_granted(shm, slice, pieces, count, offset - before)
+					       : copy_attached(shm, import, pieces, count);
 	}
 	return status;
 }

@@ -13,6 +13,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <transports/shm/message.h>
+#include <util/copier.h>
 #include <util/list.h>
 
 #define CW__SHM_RAIL_COPY 0u  /* copied by the initiator: granted memory, cross-memory reads */
@@ -25,9 +26,10 @@ struct cw__shm {
 	int grant, attach; /* settings */
 	uid_t uid;
 	unsigned char proof[CW__SHM_INSTANCE_BYTES]; /* our instance id, for peers to read; cleared in close */
-	char name[CW__SHM_NAME_MAX];                 /* of our socket */
-	_Atomic uint64_t links;                      /* numbers for HELLO */
-	struct cw_loop *loop;                        /* of the listener */
+	struct cw__copier copier;
+	char name[CW__SHM_NAME_MAX]; /* of our socket */
+	_Atomic uint64_t links;      /* numbers for HELLO */
+	struct cw_loop *loop;        /* of the listener */
 	struct cw_io listener;
 	struct cw_task listen_task;
 	struct cw_timer accept_timer; /* after descriptors ran out; listener's loop */
@@ -91,6 +93,9 @@ struct cw__shm_process {
  * written. */
 int cw__shm_read(const struct cw__shm_process *process, const struct iovec *local, const struct iovec *remote,
 		 unsigned count, uint64_t *moved_out);
+/* The same by two cores, where that is faster. */
+int cw__shm_read_fast(struct cw__copier *copier, const struct cw__shm_process *process, const struct iovec *local,
+		      const struct iovec *remote, unsigned count, uint64_t *moved_out);
 /* Does the process prove its identity? As cw__shm_read() of nothing. */
 int cw__shm_prove(const struct cw__shm_process *process);
 

@@ -346,11 +346,13 @@ static int take_answer(struct cw__tcp_rail *rail)
 		return CW_ERR_PROTOCOL;
 	cw__tcp_clock_sample(&rail->rails->offset, answer.clock_ns, cw__tcp_rail_host(rail)->now());
 	if (frame->write || answer.status) {
+		rail->input.likely = 0;
 		answered(rail, frame, answer.status);
 		return CW_OK;
 	}
 	if (answer.length != frame->length)
 		return CW_ERR_PROTOCOL;
+	rail->input.likely = answer.length >= CW__TCP_DIRECT_BYTES ? CW__DATA_HEADER_BYTES : 0;
 	rail->answer = answer;
 	rail->receiving = frame;
 	return CW_OK;

@@ -84,6 +84,15 @@ void cw__tcp_input_reset(struct cw__tcp_input *input)
 	input->at = 0;
 	input->end = 0;
 	input->dry = 0;
+	input->likely = 0;
+}
+
+/* How much to read behind what is there. */
+static size_t wanted_more(const struct cw__tcp_input *input)
+{
+	size_t have = cw__tcp_input_have(input);
+
+	return input->likely > have ? input->likely - have : input->capacity - have;
 }
 
 void cw__tcp_input_consume(struct cw__tcp_input *input, size_t length)
@@ -107,7 +116,7 @@ int64_t cw__tcp_input_fill(struct cw__tcp_input *input, struct cw__tcp_stream *s
 		input->end -= input->at;
 		input->at = 0;
 	}
-	place = (struct iovec){ input->data + input->end, input->capacity - input->end };
+	place = (struct iovec){ input->data + input->end, wanted_more(input) };
 	moved = cw__tcp_stream_readv(stream, &place, 1);
 	if (moved > 0) {
 		input->end += (size_t)moved;
@@ -151,12 +160,12 @@ int64_t cw__tcp_input_place(struct cw__tcp_input *input, struct cw__tcp_stream *
 		wanted += places[i].iov_len;
 	}
 	/* One call reads the rest of the payload and the header that follows it. */
-	all[count] = (struct iovec){ input->data, input->capacity };
+	all[count] = (struct iovec){ input->data, wanted_more(input) };
 	moved = cw__tcp_stream_readv(stream, all, count + 1);
 	input->dry = moved == CW_ERR_AGAIN;
 	if (moved <= 0)
 		return moved;
-	input->dry = (size_t)moved < wanted + input->capacity;
+	input->dry = (size_t)moved < wanted + all[count].iov_len;
 	if ((size_t)moved <= wanted)
 		return moved;
 	input->end = (size_t)moved - wanted;

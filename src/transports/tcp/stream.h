@@ -54,7 +54,13 @@ struct cw__tcp_input {
 	unsigned char *data;
 	size_t capacity, at, end;
 	int dry; /* the last read took all there was: no use asking again before the next event */
+	/* What comes next is probably a header of this length, and a payload that is better read to where it belongs
+	 * than copied from here. 0 = small things, as many as there are. */
+	size_t likely;
 };
+
+/* A payload of this length is not worth copying. */
+#define CW__TCP_DIRECT_BYTES (32u * 1024)
 
 int cw__tcp_input_init(struct cw__tcp_input *input, size_t capacity);
 void cw__tcp_input_free(struct cw__tcp_input *input);

@@ -381,6 +381,9 @@ static int take_frame(struct served *served)
 	if (status)
 		return CW_ERR_PROTOCOL;
 	cw__tcp_input_consume(&served->input, CW__DATA_HEADER_BYTES + table);
+	served->input.likely = frame.type == CW__DATA_WRITE && frame.length >= CW__TCP_DIRECT_BYTES
+				       ? CW__DATA_HEADER_BYTES + table
+				       : 0;
 	claim_frame(serving, &frame);
 	served->moved += STALL_BYTES; /* a whole header is progress */
 
