@@ -47,16 +47,27 @@ def best_peer(result):
     return (max if larger_is_better(result["figure"]) else min)(found, key=found.get)
 
 
-def ratios(result, figure, against):
-    """Causeway's figure divided by the other's, round by round."""
+def ratios(result, figure, against, side="causeway"):
+    """Causeway's figure (or another side's) divided by the other's, round by round."""
     name = best_peer(result) if against == "peers" else against
     theirs = {m["round"]: value(m, figure) for m in best(result, name)} if name else {}
-    pairs = ((value(m, figure), theirs.get(m["round"])) for m in best(result, "causeway"))
+    pairs = ((value(m, figure), theirs.get(m["round"])) for m in best(result, side))
     return [ours / other for ours, other in pairs if ours and other]
 
 
-def ratio(result, figure=None, against="bare"):
-    found = ratios(result, figure or result["figure"], against)
+def ratio(result, figure, against):
+    found = ratios(result, figure, against)
+    return statistics.median(found) if found else None
+
+
+def speeds(result, against="bare", side="causeway"):
+    """How many times as fast as the other this side is, round by round: above 1 is faster, whatever the figure."""
+    found = ratios(result, result["figure"], against, side)
+    return found if larger_is_better(result["figure"]) else [1 / one for one in found]
+
+
+def speed(result, against="bare", side="causeway"):
+    found = speeds(result, against, side)
     return statistics.median(found) if found else None
 
 
@@ -79,6 +90,6 @@ def verdict(result, target):
 
 def judge(result, targets):
     result["targets"] = [verdict(result, target) for target in targets]
-    result["ratio_to_bare"] = ratio(result)
-    result["ratio_to_peers"] = ratio(result, against="peers")
+    result["speed_to_bare"] = speed(result)
+    result["speed_to_peers"] = speed(result, "peers")
     result["best_peer"] = best_peer(result)

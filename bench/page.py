@@ -41,7 +41,7 @@ OTHER = ("X", (0, (3, 3)), "0.6", "")
 
 plt.rcParams.update({
     "font.family": "sans-serif", "font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "causeway",
-    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "0.85",
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True, "axes.ymargin": 0.02, "grid.color": "0.85",
     "grid.linewidth": 0.5, "legend.frameon": False, "lines.linewidth": 1.1, "lines.markersize": 4.5,
     "hatch.linewidth": 0.5,
 })  # fmt: skip
@@ -165,11 +165,9 @@ def costs(results):
         if result["depth"] > 1 or (result["group"] == "a" and result["size"] != 8 << 20):
             continue
         for side in sides_of([result]):
-            pairs = [m["cpu_seconds_per_gigabyte"] for m in figures.best(result, side) if m["cpu_seconds_per_gigabyte"]]
-            both = [figures.median([{"v": p[end]} for p in pairs if p[end] is not None], "v") or 0
-                    for end in ("initiator", "target")]  # fmt: skip
-            if pairs:
-                rows.append((result["workload"], side, both))
+            initiator, target = report.both(figures.best(result, side), "cpu_seconds_per_gigabyte")
+            if initiator is not None:
+                rows.append((result["workload"], side, (initiator, target or 0)))
     if not rows:
         return ""
     figure, (axes,) = grid(1, width=7.2, height=0.6 + 0.19 * len(rows), columns=1)
@@ -181,7 +179,7 @@ def costs(results):
     axes.set_yticks(range(len(rows)), names, fontsize=7.5)
     axes.invert_yaxis()
     axes.set_xlabel("CPU seconds for each GB")
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside upper center", ncols=2)
     return svg_of(figure)
 
 
@@ -217,8 +215,8 @@ def transfer_rows(results):
         yield (
             result["workload"],
             *(report.shown(figures.best(result, side), result["figure"]) for side in ("causeway", "bare")),
-            settings_text(result), report.number(result["ratio_to_bare"]), report.spread(result), peer_text(result),
-            report.number(result["ratio_to_peers"]), report.verdicts(result),
+            settings_text(result), report.number(result["speed_to_bare"]), report.spread(result), peer_text(result),
+            report.number(result["speed_to_peers"]), report.verdicts(result),
         )  # fmt: skip
 
 
@@ -286,10 +284,10 @@ def page(everything):
         section("Latency", "4 KiB, one at a time.", latency(results)),
         section("Processor time", "Of both processes, for each GB moved. Who spins pays for the time, not for the bytes.",
                 costs(results)),
-        section("Transfers", "Times are p50 / p99. A ratio is Causeway's figure divided by the other's in the same round: "
-                "above 1 is better for GB/s, below 1 for times. The spread is the lowest and the highest round. The bare "
-                "program is the simplest that does the same work, at the best of its settings.",
-                table(("workload", "Causeway", "bare", "its setting", "/ bare", "spread", "best peer", "/ peer",
+        section("Transfers", "Times are p50 / p99. x bare is how many times as fast as the bare program Causeway is in the same "
+                "round, above 1 is faster; the spread is the lowest and the highest round. The bare program is the simplest "
+                "that does the same work, at the best of its settings.",
+                table(("workload", "Causeway", "bare", "its setting", "x bare", "spread", "best peer", "x peer",
                        "targets"), transfer_rows(results)) if results else ""),
         section("Other measurements", "", table(("what", "setting", "figures", "targets"),
                                                 point_rows(everything["programs"])) if everything["programs"] else ""),
@@ -312,41 +310,34 @@ def page(everything):
 
 
 def readme_table(everything):
-    lines = ["| workload | Causeway | bare | best peer | against bare | against the peer |", "|" + " --- |" * 6]
+    lines = ["| workload | Causeway | bare | best peer | x bare | x peer |", "|" + " --- |" * 6]
     for result in everything["transfers"]:
         peer = result["best_peer"]
         theirs = f"{report.shown(figures.best(result, peer), result['figure'])} ({peer})" if peer else "-"
         ours, bare = (report.shown(figures.best(result, side), result["figure"]) for side in ("causeway", "bare"))
-        lines.append(f"| {result['workload']} | {ours} | {bare} | {theirs} | {report.number(result['ratio_to_bare'])} | "
-                     f"{report.number(result['ratio_to_peers'])} |")  # fmt: skip
+        lines.append(f"| {result['workload']} | {ours} | {bare} | {theirs} | {report.number(result['speed_to_bare'])} | "
+                     f"{report.number(result['speed_to_peers'])} |")  # fmt: skip
     return "\n".join(lines)
 
 
 def readme_plot(everything):
-    """Causeway and the best peer as parts of the bare limit: throughput of one, or its time of theirs."""
+    """How many times as fast as the bare limit Causeway and the best peer are."""
     rows = []
     for result in everything["transfers"]:
-        bare = figures.median(figures.best(result, "bare"), result["figure"])
-        bars = []
-        for side in ("causeway", result["best_peer"]):
-            mine = figures.median(figures.best(result, side), result["figure"]) if side else None
-            share = None
-            if mine and bare:
-                share = mine / bare if figures.larger_is_better(result["figure"]) else bare / mine
-            bars.append(share)
-        if bars[0] is not None:
-            rows.append((result["workload"], *bars))
+        ours, peer = figures.speed(result), result["best_peer"]
+        if ours is not None:
+            rows.append((result["workload"], ours, figures.speed(result, side=peer) if peer else 0))
     figure, (axes,) = grid(1, width=7.2, height=0.7 + 0.3 * len(rows), columns=1)
     for at, (_, ours, theirs) in enumerate(rows):
         axes.barh(at - 0.2, ours, height=0.36, color="0.25", edgecolor="black", linewidth=0.5,
                   label="" if at else "Causeway")  # fmt: skip
-        axes.barh(at + 0.2, theirs or 0, height=0.36, color="1.0", hatch="////", edgecolor="black", linewidth=0.5,
+        axes.barh(at + 0.2, theirs, height=0.36, color="1.0", hatch="////", edgecolor="black", linewidth=0.5,
                   label="" if at else "best peer")  # fmt: skip
     axes.axvline(1, color="black", linewidth=1, linestyle="--", label="bare limit")
     axes.set_yticks(range(len(rows)), [row[0] for row in rows], fontsize=7.5)
     axes.set_xlim(left=0)
     axes.invert_yaxis()
-    axes.set_xlabel("speed as a part of the bare limit's; longer is faster")
+    axes.set_xlabel("times as fast as the bare limit; longer is faster")
     figure.legend(loc="outside upper center", ncols=3)
     return svg_of(figure)
 

@@ -26,9 +26,9 @@ class Bound:
         found = point
         for word in self.key.split("."):
             found = (found or {}).get(word)
-        bound, word = (self.least, "at least") if self.least is not None else (self.most, "at most")
+        bound, sign = (self.least, ">=") if self.least is not None else (self.most, "<=")
         met = None if found is None else found >= bound if self.least is not None else found <= bound
-        return {"target": f"{self.key} {word} {bound:g}", "value": found, "met": met}
+        return {"target": f"{self.key} {sign} {bound:g}", "value": found, "met": met}
 
 
 @dataclass(frozen=True)

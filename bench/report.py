@@ -16,8 +16,8 @@ def shown(measurements, figure):
 
 
 def spread(result):
-    """The lowest and the highest ratio of a round."""
-    found = figures.ratios(result, result["figure"], "bare")
+    """The lowest and the highest of the rounds."""
+    found = figures.speeds(result)
     return f"{min(found):.2f}-{max(found):.2f}" if found else "-"
 
 
@@ -26,16 +26,13 @@ def number(value):
 
 
 def verdicts(result):
-    words = {True: "met", False: "MISSED", None: "-"}
-    texts = []
-    for verdict in result.get("targets", []):
-        if verdict["met"] is not None:
-            texts.append(f"{words[verdict['met']]} ({verdict['target']}: {number(verdict['value'])})")
+    known = [verdict for verdict in result.get("targets", []) if verdict["met"] is not None]
+    texts = [f"{'met' if v['met'] else 'MISSED'}: {v['target']}, is {number(v['value'])}" for v in known]
     return "; ".join(texts) or "-"
 
 
 HEAD = (
-    f"{'workload':<36}{'causeway':>22}{'bare':>22}{'best peer':>34}{'/ bare':>8}{'spread':>12}{'/ peer':>8}  targets"
+    f"{'workload':<38}{'causeway':>22}{'bare':>22}{'best peer':>34}{'x bare':>8}{'spread':>12}{'x peer':>8}  targets"
 )
 
 
@@ -44,23 +41,25 @@ def line(result):
     peer = result["best_peer"]
     theirs = f"{shown(figures.best(result, peer), figure)} {peer}" if peer else "-"
     return (
-        f"{result['workload']:<36}{shown(figures.best(result, 'causeway'), figure):>22}"
-        f"{shown(figures.best(result, 'bare'), figure):>22}{theirs:>34}{number(result['ratio_to_bare']):>8}"
-        f"{spread(result):>12}{number(result['ratio_to_peers']):>8}  {verdicts(result)}"
+        f"{result['workload']:<38}{shown(figures.best(result, 'causeway'), figure):>22}"
+        f"{shown(figures.best(result, 'bare'), figure):>22}{theirs:>34}{number(result['speed_to_bare']):>8}"
+        f"{spread(result):>12}{number(result['speed_to_peers']):>8}  {verdicts(result)}"
     )
 
 
-def pair(measurements, key, scale=1.0):
-    """Both sides' median of a figure that has two: initiator + target."""
-    texts = []
-    for side in ("initiator", "target"):
-        values = [{"v": m[key][side]} for m in measurements if (m.get(key) or {}).get(side) is not None]
-        found = figures.median(values, "v")
-        texts.append("-" if found is None else f"{found * scale:.3g}")
-    return " + ".join(texts)
+def both(measurements, key):
+    """The medians of a figure that each process has, initiator and target; None where it is not known."""
+    return [figures.median([m[key] for m in measurements if m.get(key)], side) for side in ("initiator", "target")]
 
 
-COSTS_HEAD = f"\n{'what it took':<36}{'side':<12}{'CPU s/GB':>18}{'CPU us/op':>20}{'switches/op':>20}{'calls/op':>20}" \
+def pair(measurements, key):
+    found = both(measurements, key)
+    if found[0] is None:
+        return "-"
+    return " + ".join("?" if one is None else f"{one:.3g}" if one < 1000 else f"{one:.0f}" for one in found)
+
+
+COSTS_HEAD = f"\n{'what it took':<38}{'side':<12}{'CPU s/GB':>18}{'CPU us/op':>20}{'switches/op':>20}{'calls/op':>20}" \
              f"{'resident MiB':>14}"
 
 
@@ -72,7 +71,7 @@ def costs(result):
             continue
         resident = figures.median(measurements, "resident_mib")
         yield (
-            f"{result['workload']:<36}{side:<12}{pair(measurements, 'cpu_seconds_per_gigabyte'):>18}"
+            f"{result['workload']:<38}{side:<12}{pair(measurements, 'cpu_seconds_per_gigabyte'):>18}"
             f"{pair(measurements, 'cpu_us_per_operation'):>20}{pair(measurements, 'context_switches_per_operation'):>20}"
             f"{pair(measurements, 'system_calls_per_operation'):>20}"
             f"{'-' if resident is None else f'{resident:.0f}':>14}"

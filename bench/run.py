@@ -30,7 +30,7 @@ OUT = ROOT / "build/bench"
 RECORDED = HERE / "recorded.json"
 FREE_ROUNDS = 2  # in which the bare program chooses its mode; then it is that of the better one
 CALLS_SECONDS = 0.2
-LOSS = 2 / 3  # of the recorded ratio: less in each of RERUNS more runs is a failure of the quick form
+LOSS = 2 / 3  # of the recorded figure: less in each of RERUNS more runs is a failure of the quick form
 RERUNS = 3
 
 
@@ -47,7 +47,21 @@ def machine():
         "kernel": platform.release(),
         "congestion_control": first("/proc/sys/net/ipv4/tcp_congestion_control"),
         "date": time.strftime("%Y-%m-%d"),
+        "others_busy": round(others_busy(), 2),
     }
+
+
+def others_busy():
+    """How much of the processors others use just now: 0 to 1."""
+
+    def ticks():
+        with open("/proc/stat", encoding="ascii") as file:
+            return [int(word) for word in file.readline().split()[1:]]
+
+    before = ticks()
+    time.sleep(0.5)
+    spent = [after - then for after, then in zip(ticks(), before)]
+    return 1 - (spent[3] + spent[4]) / max(sum(spent[:8]), 1)
 
 
 class Session:
@@ -57,7 +71,7 @@ class Session:
         self.arguments = arguments
         self.causeway = sides.Causeway(arguments.build)
         self.bare = sides.Bare(arguments.build)
-        self.peers, self.missing = ([], {}) if arguments.quick or arguments.no_peers else sides.peers(HERE / "peers")
+        self.peers, self.missing = ([], {}) if arguments.quick or arguments.record or arguments.no_peers else sides.peers(HERE / "peers")
         self.results, self.measured = [], []  # of transfers, of programs
 
     def all_sides(self):
@@ -91,7 +105,7 @@ class Session:
                 self.once(side, row, number, result)
             if number + 1 == FREE_ROUNDS:
                 self.pin_bare(row, result)
-        if not self.arguments.quick:
+        if not self.arguments.quick and not self.arguments.record:
             self.count_calls(row, result)
         figures.judge(result, row.targets)
         return result
@@ -145,44 +159,51 @@ def chosen(arguments):
 def conditions(arguments, session, about):
     print(f"{about['processor']}, {about['cores']} cores{', virtual' if about['virtual'] else ''}; loopback; Linux "
           f"{about['kernel']}, congestion control {about['congestion_control']}")
-    print(f"{arguments.rounds} rounds of {arguments.seconds:g} s, medians; times are p50 / p99; a ratio is Causeway's "
-          "figure divided by the other's in the same round, spread the lowest and highest")
+    print(f"{arguments.rounds} rounds of {arguments.seconds:g} s, medians; times are p50 / p99; x bare: how many times as "
+          "fast as it in the same round, above 1 is faster; spread: the lowest and highest")
     for name, why in session.missing.items():
         print(f"missing: {name}: {why}")
+    if about["others_busy"] > 0.1:
+        print(f"warning: other work takes {about['others_busy']:.0%} of this machine; figures of sides that spin are the "
+              "first to suffer")
     print(flush=True)
 
 
+def recorded():
+    """{workload: {"speed", "bare"}}, of the machine on which --record ran."""
+    return json.loads(RECORDED.read_text(encoding="utf-8"))["workloads"] if RECORDED.exists() else {}
+
+
 def record(session):
-    known = {result["workload"]: {"ratio": round(result["ratio_to_bare"], 3),
+    known = recorded() | {result["workload"]: {"speed": round(result["speed_to_bare"], 3),
                                   "bare": figures.best(result, "bare")[-1]["setting"]} for result in session.results}
-    RECORDED.write_text(json.dumps({"machine": machine(), "ratios": known}, indent=1) + "\n", encoding="utf-8")
+    RECORDED.write_text(json.dumps({"machine": machine(), "workloads": known}, indent=1) + "\n", encoding="utf-8")
     print(f"\nrecorded in {RECORDED.relative_to(ROOT)}")
 
 
 def lost(result, known):
-    """How far below the recorded ratio, as a fraction of it; 1 or more is no loss."""
-    now, then = result["ratio_to_bare"], known["ratio"]
-    return now / then if figures.larger_is_better(result["figure"]) else then / now
+    """What is left of the recorded speed against the bare limit; 1 or more is no loss."""
+    return result["speed_to_bare"] / known["speed"]
 
 
 def guard(session, rows):
     """The quick form's verdict: rows that lost more than a third against bench/recorded.json in each of three reruns."""
-    known = json.loads(RECORDED.read_text(encoding="utf-8"))["ratios"] if RECORDED.exists() else {}
+    known = recorded()
     failed = 0
     for row, result in zip(rows, list(session.results)):
         if row.name not in known:
-            print(f"{row.name}: no recorded ratio (./do bench --record)")
+            print(f"{row.name}: no recorded figure (./do bench --record)")
             continue
         factors = [lost(result, known[row.name])]
         while factors[-1] < LOSS and len(factors) <= RERUNS:
             factors.append(lost(session.transfer(row), known[row.name]))
         if min(factors) < LOSS:
-            print(f"{row.name}: {', '.join(f'{f:.2f}' for f in factors)} of the recorded ratio "
-                  f"{known[row.name]['ratio']:.2f}", flush=True)
+            print(f"{row.name}: {', '.join(f'{f:.2f}' for f in factors)} of the recorded "
+                  f"{known[row.name]['speed']:.2f}", flush=True)
         failed += len(factors) > RERUNS and max(factors) < LOSS
     factors = [lost(result, known[result["workload"]]) for result in session.results if result["workload"] in known]
     if factors:
-        print(f"\nagainst the recorded ratios: {statistics.median(factors):.2f} in the middle, {failed} lost")
+        print(f"\nagainst the recorded figures: {statistics.median(factors):.2f} in the middle, {failed} lost")
     return failed
 
 
@@ -232,7 +253,7 @@ def parse():
     parser.add_argument("--list", action="store_true", help="name the workloads and end")
     arguments = parser.parse_args()
     arguments.rounds = arguments.rounds or (3 if arguments.quick else 5)
-    arguments.seconds = arguments.seconds or (0.2 if arguments.quick else 0.5)
+    arguments.seconds = arguments.seconds or (0.2 if arguments.quick or arguments.record else 0.5)
     return arguments
 
 
@@ -247,21 +268,23 @@ def main():
     if not rows and not others:
         sys.exit("bench: no workload has this name (--list)")
     session, about = Session(arguments), machine()
-    if arguments.quick and RECORDED.exists():
-        for name, known in json.loads(RECORDED.read_text(encoding="utf-8"))["ratios"].items():
-            session.bare.pin(next(row for row in workloads.TRANSFERS if row.name == name), known["bare"])
+    if arguments.quick:
+        for row in rows:
+            if row.name in recorded():
+                session.bare.pin(row, recorded()[row.name]["bare"])
     conditions(arguments, session, about)
     session.transfers(rows)
     if arguments.quick:
         return 1 if guard(session, rows) else 0
+    if arguments.record:
+        record(session)
+        return 0
     if session.results:
         print(report.COSTS_HEAD)
     for result in session.results:
         print("\n".join(report.costs(result)))
     session.programs(others)
     write(session, about)
-    if arguments.record:
-        record(session)
     return 0 if show(arguments) else 1
 
 

@@ -55,6 +55,16 @@ def lines(text):
     return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 
+def measurements(text):
+    """Those of a bare or peer program, with the CPU time of an operation, which follows from that of a GB."""
+    found = lines(text)
+    for one in found:
+        cpu = one["cpu_seconds_per_gigabyte"] or {}
+        one["cpu_us_per_operation"] = {side: None if seconds is None else seconds * one["bytes"] / 1e3
+                                       for side, seconds in cpu.items()}  # fmt: skip
+    return found
+
+
 def timeout(row, seconds):
     return 60 + 40 * seconds + row.size * row.pages / 1e8
 
@@ -125,7 +135,7 @@ class Bare:
 
     def measure(self, row, seconds):
         command = [self.program, *common_options(row, seconds), *self.modes.get(row.name, [])]
-        return lines(run(command, 2 * timeout(row, seconds)))
+        return measurements(run(command, 2 * timeout(row, seconds)))
 
 
 class Peer:
@@ -143,7 +153,7 @@ class Peer:
         return None
 
     def measure(self, row, seconds):
-        return lines(run([PYTHON, self.script, *common_options(row, seconds)], 4 * timeout(row, seconds)))
+        return measurements(run([PYTHON, self.script, *common_options(row, seconds)], 4 * timeout(row, seconds)))
 
 
 def peers(folder):

@@ -305,7 +305,9 @@ def check_fuzz():
 
 
 def check_bench():
-    """The benchmark moves what it says, by the way that was asked for, and not at a crawl."""
+    """The benchmark moves what it says, by the way that was asked for, and not at a crawl; and against the bare limit,
+    in each of several runs, no workload has lost more than a third of what bench/recorded.json says. The figures are in
+    build/bench/quick.txt."""
     found = build("release")
     for transport, floor in BENCH_FLOORS.items() if not found else ():
         command = ["build/release/bin/causeway", "bench", "--loopback", "--transport", transport, "--verify"]
@@ -318,7 +320,12 @@ def check_bench():
             found.append(f"{transport}: {rows[0]}")
         elif float(rows[0]["gigabytes_per_second"]) < floor:
             found.append(f"{transport}: {rows[0]['gigabytes_per_second']} GB/s, expected at least {floor}")
-    return found
+    if found:
+        return found
+    status, output = run([sys.executable, "bench/run.py", "--quick"], timeout=600)
+    (BUILD / "bench").mkdir(exist_ok=True)
+    (BUILD / "bench/quick.txt").write_text(output, encoding="utf-8")
+    return [] if status == 0 else output.splitlines()[-30:]
 
 
 def check_install():
