@@ -24,7 +24,9 @@
 #define VISITS_PER_TURN 64      /* segments that are looked at in a turn */
 #define COPIES_PER_TURN 4       /* chunks of synchronous work between two looks at the descriptors */
 #define POLLS_PER_TURN 8u       /* looks at the busiest descriptor alone for one at all of them */
-#define DOUBTS_MAX 63u
+#define DOUBTS_MAX 1023u        /* sleeps that must have been short before spinning is tried again */
+#define CAME 1                  /* what a turn returns: there was work */
+#define TIMED 2                 /* or a timer fired, which is no reason to expect more soon */
 #define CROWD_NS (20 * 1000ull) /* a caller that finds others driving spins no longer than this */
 
 /* ------------------------------------------------------------------------------------------- futexes */
@@ -293,7 +295,7 @@ int cw__loop_turn(struct cw_loop *loop)
 	int any = run_tasks(loop);
 
 	any |= run_events(loop);
-	any |= run_timers(loop);
+	any |= run_timers(loop) ? TIMED : 0;
 	any |= run_transports(loop);
 	if (atomic_exchange_explicit(&loop->scan_wanted, 0, memory_order_acq_rel))
 		scan(loop);
@@ -465,12 +467,14 @@ static void patience_paid(struct cw__patience *patience, uint64_t most)
 		atomic_store_explicit(&patience->doubts, 0, memory_order_relaxed);
 }
 
-static void patience_failed(struct cw__patience *patience, uint64_t least)
+static void patience_failed(struct cw__patience *patience, uint64_t least, uint64_t most)
 {
 	unsigned doubts = atomic_load_explicit(&patience->doubts, memory_order_relaxed) * 2 + 1;
-	uint64_t ns = patience_of(patience) / 2;
+	uint64_t ns = patience_of(patience);
 
-	atomic_store_explicit(&patience->ns, ns < least ? least : ns, memory_order_relaxed);
+	atomic_store_explicit(&patience->ns, ns / 2 < least ? least : ns / 2, memory_order_relaxed);
+	if (ns < most)
+		return; /* what it had learned before counts on */
 	atomic_store_explicit(&patience->doubts, doubts < DOUBTS_MAX ? doubts : DOUBTS_MAX, memory_order_relaxed);
 	atomic_store_explicit(&patience->owed, doubts < DOUBTS_MAX ? doubts : DOUBTS_MAX, memory_order_relaxed);
 }
@@ -507,12 +511,12 @@ static int spin(struct cw_loop *loop, uint64_t *last)
 		any = spin_turn(loop);
 		cw__loop_unlock(loop);
 		now = cw__now();
-		if (any) {
+		if (any & CAME) {
 			patience_paid(&loop->patience, loop->engine->spin);
 			begin = *last = now;
 		}
 	} while (now - begin < budget);
-	patience_failed(&loop->patience, 0);
+	patience_failed(&loop->patience, 0, loop->engine->spin);
 	return 0;
 }
 
@@ -568,7 +572,7 @@ static void *progress_main(void *arg)
 		any = slept && loop->hot && loop->hot->poll(loop->hot);
 		any |= cw__loop_turn(loop);
 		cw__loop_unlock(loop);
-		if (any) {
+		if (any & CAME) {
 			now = cw__now();
 			if (slept)
 				patience_slept(&loop->patience, now - last, loop->engine->spin);
@@ -644,10 +648,13 @@ static void unlock_driven(struct cw_loop *loop)
 	start_driving(loop);
 }
 
-/* Drives as long as something comes in time. *last is when it last did. 1 = the word has changed. */
-static int drive_spinning(struct cw_loop *loop, _Atomic uint32_t *word, uint32_t mask, uint64_t until, uint64_t *last)
+/* Drives as long as something comes in time. *last is when it last did, *slept whether we slept since. 1 = the word has
+ * changed. */
+static int drive_spinning(struct cw_loop *loop, _Atomic uint32_t *word, uint32_t mask, uint64_t until, uint64_t *last,
+			  int *slept)
 {
-	uint64_t now = *last, budget = patience_of(&loop->callers_patience);
+	struct cw__patience *patience = &loop->callers_patience;
+	uint64_t most = loop->engine->spin, begin = cw__now(), now, budget = patience_of(patience);
 
 	while (!(atomic_load_explicit(word, memory_order_acquire) & mask)) {
 		int any = 0, crowd = 1;
@@ -658,14 +665,18 @@ static int drive_spinning(struct cw_loop *loop, _Atomic uint32_t *word, uint32_t
 			crowd = 0;
 		}
 		now = cw__now();
-		if (any) {
-			patience_paid(&loop->callers_patience, loop->engine->spin);
-			*last = now;
+		if (any & CAME) {
+			if (*slept)
+				patience_slept(patience, now - *last, most);
+			else
+				patience_paid(patience, most);
+			*slept = 0;
+			begin = *last = now;
 		}
-		if (now >= until || (crowd && now - *last >= CROWD_NS))
+		if (now >= until || (crowd && now - begin >= CROWD_NS))
 			break;
-		if (now - *last >= budget) {
-			patience_failed(&loop->callers_patience, loop->engine->spin / 32);
+		if (now - begin >= budget) {
+			patience_failed(patience, most / 32, most);
 			break;
 		}
 	}
@@ -719,21 +730,18 @@ int cw__loop_wait(struct cw_loop *loop, _Atomic uint32_t *word, uint32_t mask, u
 {
 	int done = (atomic_load_explicit(word, memory_order_acquire) & mask) != 0;
 	uint64_t last;
+	int slept = 0;
 
 	if (done || until == 0)
 		return done ? CW_OK : CW_ERR_AGAIN;
 	start_driving(loop);
 	last = cw__now();
 	for (;;) {
-		uint64_t now;
-
-		done = drive_spinning(loop, word, mask, until, &last);
+		done = drive_spinning(loop, word, mask, until, &last, &slept);
 		if (done || cw__now() >= until)
 			break;
 		block(loop, word, mask, until);
-		now = cw__now();
-		patience_slept(&loop->callers_patience, now - last, loop->engine->spin);
-		last = now;
+		slept = 1;
 		atomic_fetch_add_explicit(&loop->drive_epoch, 1, memory_order_relaxed);
 	}
 	stop_driving(loop);
