@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Measures libfabric's providers for sockets (tcp and net, the better counts) and for processes of one machine (shm), by
-libfabric.c, which is built where libfabric's headers are. Settings: as it comes; and with a congestion control that
+"""Measures libfabric's providers for sockets (tcp and net, the better counts) and for processes of one machine (shm),
+by libfabric.c, which is built where libfabric's headers are. Settings: as it comes; and with a congestion control that
 does not pace. See program.py.
 """
 

@@ -155,7 +155,10 @@ class Memory:
         self.address = ctypes.addressof(self.bytes)
         ctypes.memset(self.address, 1 if source else 0, self.length)
         if source and options.verify:
-            self.map[:] = random.Random(options.op).randbytes(self.length)
+            content = random.Random(options.op)
+            for at in range(0, self.length, 1 << 20):
+                part = min(1 << 20, self.length - at)
+                self.map[at : at + part] = content.randbytes(part)
 
     def sums(self, offsets):
         view = memoryview(self.map)
@@ -232,7 +235,12 @@ def percentile(ordered, share):
 def measure(options, name, setting, target, move, each=1):
     """Calls move(thread, number) again and again; each call moves `each` batches. Prints the figures; returns how many
     calls each thread has made."""
-    ready, done = threading.Barrier(options.threads + 1), []
+    done, clocks = [], []
+
+    def clock():
+        clocks.append((time.process_time(), target.cpu() if target else 0))
+
+    ready = threading.Barrier(options.threads, action=clock, timeout=60)
 
     def work(thread):
         samples = []
@@ -244,21 +252,22 @@ def measure(options, name, setting, target, move, each=1):
             after = time.perf_counter()
             samples.append(after - at)
             at = after
-        done.append((at, samples))
+        done.append((begin, at, samples))
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(options.threads)]
     for thread in threads:
         thread.start()
-    ready.wait()
-    cpu, target_cpu, begin = time.process_time(), target.cpu() if target else 0, time.perf_counter()
     for thread in threads:
         thread.join()
-    cpu = time.process_time() - cpu, target.cpu() - target_cpu if target else None
-    samples = [sample for _, some in done for sample in some]
+    clock()
+    samples = [sample for _, _, some in done for sample in some]
     if len(done) < options.threads or not samples:
-        sys.exit("a transfer failed")
-    report(options, name, setting, samples, len(samples) * each, max(at for at, _ in done) - begin, cpu)
-    return [len(some) + 1 for _, some in done]
+        print("a transfer failed", file=sys.stderr, flush=True)
+        os._exit(1)  # at once, so that this is the last line
+    seconds = max(row[1] for row in done) - min(row[0] for row in done)
+    cpu = [end - begin for begin, end in zip(*clocks)]
+    report(options, name, setting, samples, len(samples) * each, seconds, (cpu[0], cpu[1] if target else None))
+    return [len(some) + 1 for _, _, some in done]
 
 
 def report(options, name, setting, samples, operations, seconds, cpu):
@@ -291,4 +300,5 @@ def check(options, sums, near, far):
         return
     here, there = (side([offset for batch in batches for offset in batch]) for side, batches in zip(sums, (near, far)))
     if here != there or zlib.crc32(bytes(options.size)) in here:
-        sys.exit("what arrived is not what was sent")
+        print("what arrived is not what was sent", file=sys.stderr, flush=True)
+        os._exit(1)

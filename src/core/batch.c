@@ -241,32 +241,43 @@ static struct description describe(const struct cw__request *request, int whole)
 	return description;
 }
 
+void cw__batch_requests_completed(struct cw_batch *batch, uint64_t count, uint64_t written, uint64_t read)
+{
+	struct cw_engine *engine = batch->engine;
+
+	cw__count(engine, requests_completed, count);
+	if (written)
+		cw__count(engine, bytes_written, written);
+	if (read)
+		cw__count(engine, bytes_read, read);
+	pthread_mutex_lock(&batch->lock);
+	batch->requests_completed += count;
+	batch->bytes_completed += written + read;
+	pthread_mutex_unlock(&batch->lock);
+	if (atomic_fetch_sub_explicit(&batch->remaining, count, memory_order_acq_rel) == count)
+		requests_ended(batch);
+}
+
 void cw__batch_request_ended(struct cw__request *request)
 {
 	struct cw_batch *batch = request->batch;
-	struct cw_engine *engine = batch->engine;
 	int status = request->failure, fail_fast;
 
 	if (!status) {
-		cw__count(engine, requests_completed, 1);
-		if (request->op == CW_OP_WRITE)
-			cw__count(engine, bytes_written, request->length);
-		else
-			cw__count(engine, bytes_read, request->length);
+		uint64_t written = request->op == CW_OP_WRITE ? request->length : 0;
+
+		cw__batch_requests_completed(batch, 1, written, request->length - written);
+		return;
 	}
 	pthread_mutex_lock(&batch->lock);
-	if (status) {
-		batch->requests_failed++;
-		cw__batch_explain(batch, status, "%s: %s", describe(request, 1).text, cw_strerror(status));
-		if (request->remote_quiet > (uint32_t)batch->remote)
-			batch->remote = (enum cw_remote_state)request->remote_quiet;
-		if (request->fence > batch->fence)
-			batch->fence = request->fence;
-	} else {
-		batch->requests_completed++;
-	}
+	batch->requests_failed++;
+	cw__batch_explain(batch, status, "%s: %s", describe(request, 1).text, cw_strerror(status));
+	if (request->remote_quiet > (uint32_t)batch->remote)
+		batch->remote = (enum cw_remote_state)request->remote_quiet;
+	if (request->fence > batch->fence)
+		batch->fence = request->fence;
 	batch->bytes_completed += request->done;
-	fail_fast = status && batch->flags & CW_BATCH_FAIL_FAST;
+	fail_fast = batch->flags & CW_BATCH_FAIL_FAST;
 	pthread_mutex_unlock(&batch->lock);
 	if (fail_fast)
 		cw__batch_end_soon(batch, CW_ERR_CANCELED);
@@ -449,8 +460,8 @@ static void start(struct cw_batch *batch, uint64_t inline_budget)
 		return;
 	}
 	atomic_fetch_add_explicit(&batch->refs, 1, memory_order_relaxed);
-	for (size_t i = 0; inline_budget && i < count; i++)
-		left -= (size_t)cw__request_inline(&batch->requests[i], &inline_budget);
+	if (inline_budget)
+		left = cw__batch_copy_inline(batch, inline_budget);
 	if (!left) {
 		cw__batch_put(batch);
 		return;

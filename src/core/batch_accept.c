@@ -54,14 +54,27 @@ static void batch_destroy(struct cw_batch *batch)
 	free(batch);
 }
 
+/* A batch holds its segments once for each run of requests to the same one. */
+static int begins_run(const struct cw_batch *batch, size_t i)
+{
+	return !i || batch->requests[i].segment != batch->requests[i - 1].segment;
+}
+
+static void segments_put(struct cw_batch *batch)
+{
+	for (size_t i = batch->count; i > 0; i--)
+		if (begins_run(batch, i - 1))
+			cw__segment_put(batch->requests[i - 1].segment);
+}
+
 /* The parts that a batch grew are kept: the next one of its size needs no memory. */
 static void batch_give(struct cw_batch *batch)
 {
 	struct cw_engine *engine = batch->engine;
 	int keep;
 
-	for (size_t i = 0; engine && i < batch->count; i++)
-		cw__segment_put(batch->requests[i].segment);
+	if (engine)
+		segments_put(batch);
 	sendings_free(batch);
 	cw__watches_free(batch);
 	free(batch->dependencies);
@@ -241,7 +254,8 @@ static int accept_requests(struct cw_batch *batch, const struct cw_request *give
 	if (status)
 		return status;
 	for (size_t i = 0; i < count; i++)
-		atomic_fetch_add_explicit(&batch->requests[i].segment->refs, 1, memory_order_relaxed);
+		if (begins_run(batch, i))
+			atomic_fetch_add_explicit(&batch->requests[i].segment->refs, 1, memory_order_relaxed);
 	batch->count = count;
 	return CW_OK;
 }
@@ -354,8 +368,7 @@ void cw__batches_close(struct cw_engine *engine)
 	while ((node = cw__list_pop(&engine->batches))) {
 		struct cw_batch *batch = cw__container(node, struct cw_batch, node);
 
-		for (size_t i = 0; i < batch->count; i++)
-			cw__segment_put(batch->requests[i].segment);
+		segments_put(batch);
 		sendings_free(batch);
 		cw__fences_release(&batch->fences); /* of one that could not be ended */
 		batch->engine = NULL;

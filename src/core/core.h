@@ -13,6 +13,7 @@
 #include <core/config.h>
 #include <core/control_ops.h>
 #include <core/directory_ops.h>
+#include <core/range_index.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -85,6 +86,7 @@ struct cw_loop {
 	_Atomic int staging_posted;
 	_Atomic(struct cw_task *) inbox; /* any thread pushes, the driver takes all */
 	unsigned slice_count;
+	uint64_t id_next, id_end; /* of slices */
 	int starved;              /* a segment found no free slice */
 	_Atomic int sleeping;     /* somebody blocks in epoll_wait */
 	_Atomic int wake_pending; /* wake_fd was written and not read yet */
@@ -187,23 +189,6 @@ struct cw_revocation {
 	struct cw__revocation_round *round;
 };
 
-/* An ordered index of ranges that do not meet, each with a value: look-ups take no lock. One writer at a time, by a
- * lock of the caller. */
-struct cw__index;
-struct cw__indexed {
-	uint64_t from, to, value;
-};
-struct cw__index *cw__index_open(void);
-void cw__index_close(struct cw__index *index);
-int cw__index_insert(struct cw__index *index, uint64_t from, uint64_t to, uint64_t value);
-void cw__index_remove(struct cw__index *index, uint64_t from);
-/* Another value for the range that begins at from. */
-void cw__index_set(struct cw__index *index, uint64_t from, uint64_t value);
-/* The range that holds address; 0 = none does. */
-int cw__index_find(struct cw__index *index, uint64_t address, struct cw__indexed *found_out);
-/* A range that meets [from, to); 0 = none does. Writer's lock held. */
-int cw__index_meet(struct cw__index *index, uint64_t from, uint64_t to, struct cw__indexed *found_out);
-
 struct cw_region *cw__region_at(struct cw_engine *engine, uint32_t slot);
 struct cw_region *cw__region_by_id(struct cw_engine *engine, uint64_t id);
 /* The live region that holds the range, with its id; NULL when there is none. Not pinned. */
@@ -216,11 +201,17 @@ int cw__region_is_there(struct cw_region *region);
 /* Pins all of it, whatever its id, if it is live. */
 int cw__region_pin_any(struct cw_region *region);
 void cw__region_unpin(struct cw_region *region, int counter);
+/* With a pin: was this part of it revoked? */
+int cw__region_is_revoked(struct cw_region *region, uint64_t from, uint64_t to);
 /* Counts an identical registration, or makes a new one: with *fresh_out = 1 the caller must establish it. */
 int cw__region_admit(struct cw_engine *engine, const void *address, size_t length, uint32_t access, int *fresh_out,
 		     struct cw_region **region_out);
 /* Finds out what the memory is and tells the transports; then the region is LIVE or FAILED. */
 int cw__region_establish(struct cw_region *region, const char *location);
+/* Waits until it is what it will be for this process; peers may not find it yet. */
+int cw__region_settle(struct cw_region *region, uint64_t timeout, unsigned *progress_out);
+void cw__region_index(struct cw_region *region);  /* look-ups find it when it is LIVE; its range stays taken anyway */
+void cw__region_detach(struct cw_region *region); /* from every transport */
 /* Takes back one registration; *last_out = 1 when it was the last and nothing touches the region any more. */
 int cw__region_take_back(struct cw_region *region, int freeing, int *last_out);
 /* Gives its slot back. */
@@ -233,9 +224,12 @@ void cw__regions_close(struct cw_engine *engine);
 
 enum cw__remote_state { CW__REMOTE_ASKING = 0, CW__REMOTE_READY = 1, CW__REMOTE_GONE = 2, CW__REMOTE_FAILED = 3 };
 
-/* A region of a peer. refs: requests and the segment's list; pins: copies at work. */
+/* A region of a peer. refs: requests and the segment's list; pins: copies at work. The struct lives as long as the
+ * segment and is used again for another region, so that any thread may pin what the index told it and then look whether
+ * it is still that. view is constant while the state is READY. */
 struct cw__remote {
-	struct cw__list node; /* cw_segment.remotes; segment->lock */
+	struct cw__list node; /* cw_segment.remotes, loose, leaving or spare; segment->lock */
+	int indexed;          /* segment->lock */
 	struct cw_segment *segment;
 	struct cw_remote_view view;
 	_Atomic uint32_t state;
@@ -321,8 +315,10 @@ struct cw_segment {
 	uint32_t queued;                      /* the rails of all that is in queues, 0 = none; loop */
 	struct cw__list copies;               /* cw__request.node: to be copied by the CPU, synchronously; loop */
 	struct cw__list active;               /* cw__request.active_node: everything of this peer; loop */
-	pthread_mutex_t lock;                 /* remotes */
+	pthread_mutex_t lock;                 /* the lists of remotes, and changes of their index */
 	struct cw__list remotes, leaving;     /* leaving: gone, but perhaps still copied from or to */
+	struct cw__list loose, spare;         /* loose: not in the index; spare: to be used again */
+	_Atomic(struct cw__index *) index;    /* remotes of space 0, values are pointers; NULL before the first */
 	struct cw__remote *asking;            /* the region that the peer is being asked for, borrowed; loop */
 	struct cw_task close_task;
 };
@@ -336,12 +332,15 @@ int cw__segment_hold(struct cw_segment *segment);
 void cw__segment_put(struct cw_segment *segment);
 /* The remote region that holds the range, referenced; NULL when it is not known. Any thread. */
 struct cw__remote *cw__remote_find(struct cw_segment *segment, uint32_t space, uint64_t from, uint64_t to);
+/* The same, but pinned, without a lock, and only if that is easy. Any thread. */
+struct cw__remote *cw__remote_find_pinned(struct cw_segment *segment, uint32_t space, uint64_t from, uint64_t to);
 int cw__remote_covers(const struct cw__remote *remote, uint32_t space, uint64_t from, uint64_t to);
 /* On the loop, referenced: one that is READY and holds the range; or one, for this range or another, that the peer is
  * being asked for: wait for it and look again. NULL = out of memory. */
 struct cw__remote *cw__remote_ask(struct cw_segment *segment, uint32_t space, uint64_t from, uint64_t to);
 void cw__remote_put(struct cw__remote *remote);
 void cw__remotes_close(struct cw_segment *segment);
+void cw__remotes_free(struct cw_segment *segment); /* nobody has the segment any more */
 int cw__remote_pin(struct cw__remote *remote);
 void cw__remote_unpin(struct cw__remote *remote);
 void cw__remote_gone(struct cw__remote *remote);
@@ -464,8 +463,9 @@ struct cw_batch {
 	struct cw_loop *loop; /* home: deadline, notifications */
 	struct cw__request *requests;
 	size_t count, capacity;
-	struct cw__slice slice; /* for what the submitter copies itself */
-	unsigned char *indices; /* copies of index arrays */
+	struct cw__slice slice;   /* for what the submitter copies itself */
+	uint64_t id_next, id_end; /* of that one, as it is used again and again */
+	unsigned char *indices;   /* copies of index arrays */
 	size_t index_bytes;
 	_Atomic uint64_t remaining;    /* requests not ended */
 	_Atomic int32_t prerequisites; /* that have not come yet */
@@ -572,8 +572,14 @@ int cw__request_inline(struct cw__request *request, uint64_t *budget);
 void cw__request_enqueue(struct cw__request *request);
 /* On the loop: asks for the remote region anew, once. 1 = it was started again. */
 int cw__request_refresh(struct cw__request *request);
+/* Any thread, both regions pinned: may it, and which way? */
+int cw__request_way(struct cw__request *request);
+int cw__request_is_synchronous(const struct cw__request *request); /* by the way that was found */
 /* The best way that does without the transports in skip. */
 int cw__request_choose(struct cw__request *request, uint32_t skip, struct cw__path *path_out);
+
+/* inline.c: copies up to budget bytes of a batch in the submitter's thread; returns how many requests are left. */
+size_t cw__batch_copy_inline(struct cw_batch *batch, uint64_t budget);
 
 /* retry.c; on the loop */
 void cw__rail_pause(struct cw_segment *segment, struct cw__rail *rail); /* longer after each failure in a row */
@@ -591,6 +597,8 @@ void cw__dependents_release(struct cw__list *dependents, int ok);
 /* One prerequisite came, or failed; takes a reference of the batch. */
 void cw__prerequisite_came(struct cw_batch *batch, int ok);
 void cw__batch_request_ended(struct cw__request *request);
+/* So many of its requests were completed, with so many bytes written and read. */
+void cw__batch_requests_completed(struct cw_batch *batch, uint64_t count, uint64_t written, uint64_t read);
 void cw__batch_end_soon(struct cw_batch *batch, int status);
 void cw__batch_put(struct cw_batch *batch);
 void cw__batch_explain(struct cw_batch *batch, int status, const char *format, ...)

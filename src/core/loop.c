@@ -564,7 +564,9 @@ static void *progress_main(void *arg)
 		if (stay_away(loop, &absence))
 			continue;
 		cw__loop_lock(loop);
-		any = cw__loop_turn(loop);
+		/* Most likely what woke us, and one system call less until it is served. */
+		any = slept && loop->hot && loop->hot->poll(loop->hot);
+		any |= cw__loop_turn(loop);
 		cw__loop_unlock(loop);
 		if (any) {
 			now = cw__now();

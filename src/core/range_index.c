@@ -33,7 +33,7 @@ struct leaf {
 #define TO(leaf, i) ((leaf)->words[3 * (i) + 1])
 #define VALUE(leaf, i) ((leaf)->words[3 * (i) + 2])
 
-/* The key of a child is where the first range below it begins. That of the leftmost node of a level means nothing. */
+/* The key of a child is where the first range below it begins. */
 struct inner {
 	struct node node;
 	struct {
@@ -420,6 +420,16 @@ static void range_insert(struct leaf *leaf, uint32_t at, const struct cw__indexe
 	put(leaf->node.count, count + 1);
 }
 
+/* The first key of the node below `level` on the way changed; so does the one that stands for it above. */
+static void first_changed(struct way *way, uint32_t level, uint64_t key)
+{
+	for (; level <= way->top; level++) {
+		put(way->steps[level].node->children[way->steps[level].at].key, key);
+		if (way->steps[level].at)
+			return;
+	}
+}
+
 int cw__index_insert(struct cw__index *index, uint64_t from, uint64_t to, uint64_t value)
 {
 	const struct cw__indexed range = { from, to, value };
@@ -438,7 +448,11 @@ int cw__index_insert(struct cw__index *index, uint64_t from, uint64_t to, uint64
 		atomic_store_explicit(&index->root, (struct node *)leaf, memory_order_release);
 	} else if (get(way.leaf->node.count) < LEAF_MAX) {
 		range_insert(way.leaf, way.at, &range);
+		if (!way.at) /* before all others */
+			first_changed(&way, 1, from);
 	} else {
+		if (!way.at)
+			first_changed(&way, 1, from);
 		upper = split(index, (struct node *)way.leaf);
 		if (way.at <= get(way.leaf->node.count))
 			range_insert(way.leaf, way.at, &range);
@@ -457,16 +471,6 @@ void cw__index_set(struct cw__index *index, uint64_t from, uint64_t value)
 	if (!walk(index, from, &way) || !way.at || get(FROM(way.leaf, way.at - 1)) != from)
 		return;
 	put(VALUE(way.leaf, way.at - 1), value); /* one word: readers see the old one or the new one */
-}
-
-/* The first key of the node below `level` on the way changed; so does the one that stands for it above. */
-static void first_changed(struct way *way, uint32_t level, uint64_t key)
-{
-	for (; level <= way->top; level++) {
-		put(way->steps[level].node->children[way->steps[level].at].key, key);
-		if (way->steps[level].at)
-			return;
-	}
 }
 
 /* Takes the node below `level` on the way, which is empty, out of the tree, and what gets empty by that. */

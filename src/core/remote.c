@@ -15,22 +15,44 @@ int cw__remote_covers(const struct cw__remote *remote, uint32_t space, uint64_t 
 	return view->space == space && view->address <= from && to - view->address <= view->length;
 }
 
-/* With segment->lock. What was found moves to the front: requests come in runs. */
+static int is_ready_for(struct cw__remote *remote, uint32_t space, uint64_t from, uint64_t to)
+{
+	return atomic_load_explicit(&remote->state, memory_order_seq_cst) == CW__REMOTE_READY &&
+	       cw__remote_covers(remote, space, from, to);
+}
+
+static struct cw__remote *look_up(struct cw_segment *segment, uint64_t address)
+{
+	struct cw__index *index = atomic_load_explicit(&segment->index, memory_order_acquire);
+	struct cw__indexed found;
+
+	return index && cw__index_find(index, address, &found) ? (struct cw__remote *)(uintptr_t)found.value : NULL;
+}
+
+struct cw__remote *cw__remote_find_pinned(struct cw_segment *segment, uint32_t space, uint64_t from, uint64_t to)
+{
+	struct cw__remote *remote = space ? NULL : look_up(segment, from);
+
+	if (!remote || cw__remote_pin(remote))
+		return NULL;
+	if (cw__remote_covers(remote, space, from, to))
+		return remote;
+	cw__remote_unpin(remote); /* it is used for another region by now */
+	return NULL;
+}
+
+/* With segment->lock. */
 static struct cw__remote *search(struct cw_segment *segment, uint32_t space, uint64_t from, uint64_t to)
 {
-	cw__list_each(node, &segment->remotes)
-	{
-		struct cw__remote *remote = cw__container(node, struct cw__remote, node);
+	struct cw__remote *remote = space ? NULL : look_up(segment, from);
 
-		if (atomic_load_explicit(&remote->state, memory_order_acquire) != CW__REMOTE_READY ||
-		    !cw__remote_covers(remote, space, from, to))
-			continue;
-		if (segment->remotes.next != node) {
-			cw__list_remove(node);
-			cw__list_push_front(&segment->remotes, node);
-		}
-		atomic_fetch_add_explicit(&remote->refs, 1, memory_order_relaxed);
+	if (remote && is_ready_for(remote, space, from, to))
 		return remote;
+	cw__list_each(node, &segment->loose)
+	{
+		remote = cw__container(node, struct cw__remote, node);
+		if (is_ready_for(remote, space, from, to))
+			return remote;
 	}
 	return NULL;
 }
@@ -41,16 +63,101 @@ struct cw__remote *cw__remote_find(struct cw_segment *segment, uint32_t space, u
 
 	pthread_mutex_lock(&segment->lock);
 	remote = search(segment, space, from, to);
+	if (remote)
+		atomic_fetch_add_explicit(&remote->refs, 1, memory_order_relaxed);
 	pthread_mutex_unlock(&segment->lock);
 	return remote;
+}
+
+/* With segment->lock: puts it into a list. */
+static void unindex(struct cw__remote *remote, struct cw__list *list)
+{
+	struct cw_segment *segment = remote->segment;
+
+	if (remote->indexed)
+		cw__index_remove(atomic_load_explicit(&segment->index, memory_order_relaxed), remote->view.address);
+	remote->indexed = 0;
+	cw__list_remove(&remote->node);
+	cw__list_push_front(list, &remote->node);
+}
+
+/* The newest answer about a range counts: what the peer said before is found only where this one is not. Without memory
+ * it stays loose. */
+static void make_known(struct cw__remote *remote)
+{
+	struct cw_segment *segment = remote->segment;
+	uint64_t from = remote->view.address, to = from + remote->view.length;
+	struct cw__index *index;
+	struct cw__indexed other;
+
+	pthread_mutex_lock(&segment->lock);
+	index = atomic_load_explicit(&segment->index, memory_order_relaxed);
+	if (!index)
+		index = cw__index_open();
+	atomic_store_explicit(&segment->index, index, memory_order_release);
+	if (index && !remote->view.space && from < to) {
+		while (cw__index_meet(index, from, to, &other))
+			unindex((struct cw__remote *)(uintptr_t)other.value, &segment->loose);
+		remote->indexed = !cw__index_insert(index, from, to, (uint64_t)(uintptr_t)remote);
+	}
+	if (remote->indexed) {
+		cw__list_remove(&remote->node);
+		cw__list_push_front(&segment->remotes, &remote->node);
+	}
+	pthread_mutex_unlock(&segment->lock);
 }
 
 /* ----------------------------------------------------------------------------------------- lifetimes */
 
 void cw__remote_put(struct cw__remote *remote)
 {
-	if (atomic_fetch_sub_explicit(&remote->refs, 1, memory_order_acq_rel) == 1)
-		free(remote);
+	struct cw_segment *segment = remote->segment;
+
+	if (atomic_fetch_sub_explicit(&remote->refs, 1, memory_order_acq_rel) != 1)
+		return;
+	pthread_mutex_lock(&segment->lock);
+	cw__list_remove(&remote->node);
+	cw__list_push_front(&segment->spare, &remote->node);
+	pthread_mutex_unlock(&segment->lock);
+}
+
+/* Only the pins of a spare one mean something: somebody may be looking whether it is still what the index said. */
+static struct cw__remote *remote_new(struct cw_segment *segment, uint32_t space, uint64_t from, uint64_t to)
+{
+	struct cw__remote *remote;
+	struct cw__list *node;
+
+	pthread_mutex_lock(&segment->lock);
+	node = cw__list_pop(&segment->spare);
+	pthread_mutex_unlock(&segment->lock);
+	remote = node ? cw__container(node, struct cw__remote, node) : calloc(1, sizeof(*remote));
+	if (!remote)
+		return NULL;
+	remote->segment = segment;
+	remote->view = (struct cw_remote_view){ .space = space };
+	remote->failure = CW_OK;
+	memset(remote->imports, 0, sizeof(remote->imports));
+	memset(remote->import_state, 0, sizeof(remote->import_state));
+	remote->importing = 0;
+	remote->import_stale = 0;
+	remote->want_from = from;
+	remote->want_to = to;
+	cw__list_init(&remote->node);
+	cw__list_init(&remote->waiting);
+	cw__list_init(&remote->revokers);
+	atomic_store_explicit(&remote->closing, 0, memory_order_relaxed);
+	atomic_store_explicit(&remote->refs, 2, memory_order_relaxed); /* the list's and the caller's */
+	atomic_store_explicit(&remote->state, CW__REMOTE_ASKING, memory_order_seq_cst);
+	return remote;
+}
+
+void cw__remotes_free(struct cw_segment *segment)
+{
+	struct cw__list *node;
+
+	while ((node = cw__list_pop(&segment->spare)))
+		free(cw__container(node, struct cw__remote, node));
+	cw__index_close(atomic_load_explicit(&segment->index, memory_order_relaxed));
 }
 
 /* For questions and imports under way: the segment stays too (a request holds its segment by itself). */
@@ -136,8 +243,7 @@ void cw__remote_gone(struct cw__remote *remote)
 	if (!was_there)
 		return;
 	pthread_mutex_lock(&segment->lock);
-	cw__list_remove(&remote->node);
-	cw__list_push_back(&segment->leaving, &remote->node);
+	unindex(remote, &segment->leaving);
 	pthread_mutex_unlock(&segment->lock);
 	if (atomic_load_explicit(&remote->pins, memory_order_seq_cst) == 0)
 		close_soon(remote);
@@ -147,6 +253,7 @@ void cw__remote_gone(struct cw__remote *remote)
 void cw__remotes_close(struct cw_segment *segment)
 {
 	cw__list_splice(&segment->leaving, &segment->remotes);
+	cw__list_splice(&segment->leaving, &segment->loose);
 	while (!cw__list_empty(&segment->leaving)) {
 		struct cw__remote *remote = cw__container(cw__list_pop(&segment->leaving), struct cw__remote, node);
 
@@ -171,8 +278,10 @@ static void resolved(struct cw__remote *remote, int status)
 		segment->asking = NULL;
 	if (status)
 		cw__remote_gone(remote);
-	else if (atomic_load_explicit(&remote->state, memory_order_relaxed) == CW__REMOTE_ASKING)
+	else if (atomic_load_explicit(&remote->state, memory_order_relaxed) == CW__REMOTE_ASKING) {
 		atomic_store_explicit(&remote->state, CW__REMOTE_READY, memory_order_seq_cst);
+		make_known(remote);
+	}
 	while (!cw__list_empty(&waiting)) {
 		struct cw__request *request = cw__container(cw__list_pop(&waiting), struct cw__request, node);
 		uint64_t from, to;
@@ -404,18 +513,11 @@ struct cw__remote *cw__remote_ask(struct cw_segment *segment, uint32_t space, ui
 		atomic_fetch_add_explicit(&segment->asking->refs, 1, memory_order_relaxed);
 		return segment->asking;
 	}
-	remote = calloc(1, sizeof(*remote));
+	remote = remote_new(segment, space, from, to);
 	if (!remote)
 		return NULL;
-	remote->segment = segment;
-	remote->view.space = space;
-	remote->want_from = from;
-	remote->want_to = to;
-	cw__list_init(&remote->waiting);
-	cw__list_init(&remote->revokers);
-	atomic_store_explicit(&remote->refs, 2, memory_order_relaxed); /* the list's and the caller's */
 	pthread_mutex_lock(&segment->lock);
-	cw__list_push_front(&segment->remotes, &remote->node);
+	cw__list_push_front(&segment->loose, &remote->node);
 	pthread_mutex_unlock(&segment->lock);
 	segment->asking = remote;
 	ask(remote);
@@ -424,19 +526,28 @@ struct cw__remote *cw__remote_ask(struct cw_segment *segment, uint32_t space, ui
 
 /* ------------------------------------------------------------------------------- the peer's revocations */
 
-/* On the loop, which alone takes a region off the list: what is found stays until the caller returns. */
-static struct cw__remote *find_id(struct cw_segment *segment, uint64_t id)
+/* With segment->lock. */
+static struct cw__remote *find_in(struct cw__list *list, uint64_t id)
 {
-	struct cw__remote *found = NULL;
-
-	pthread_mutex_lock(&segment->lock); /* look-ups of other threads move what they find to the front */
-	cw__list_each(node, &segment->remotes)
+	cw__list_each(node, list)
 	{
 		struct cw__remote *remote = cw__container(node, struct cw__remote, node);
 
-		if (!found && remote->view.id == id)
-			found = remote;
+		if (remote->view.id == id)
+			return remote;
 	}
+	return NULL;
+}
+
+/* On the loop, which alone takes a region off the lists: what is found stays until the caller returns. */
+static struct cw__remote *find_id(struct cw_segment *segment, uint64_t id)
+{
+	struct cw__remote *found;
+
+	pthread_mutex_lock(&segment->lock);
+	found = find_in(&segment->remotes, id);
+	if (!found)
+		found = find_in(&segment->loose, id);
 	pthread_mutex_unlock(&segment->lock);
 	return found;
 }

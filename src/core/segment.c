@@ -357,6 +357,7 @@ static void segment_free(struct cw_segment *segment)
 {
 	atomic_fetch_sub_explicit(&segment->engine->segments_alive, 1, memory_order_relaxed);
 	free(segment->descriptor.buffers);
+	cw__remotes_free(segment);
 	pthread_mutex_destroy(&segment->lock);
 	free(segment);
 }
@@ -398,6 +399,8 @@ static struct cw_segment *segment_new(struct cw_engine *engine, const char *name
 	cw__list_init(&segment->active);
 	cw__list_init(&segment->remotes);
 	cw__list_init(&segment->leaving);
+	cw__list_init(&segment->loose);
+	cw__list_init(&segment->spare);
 	for (int i = 0; i < CW__CLASSES; i++)
 		cw__list_init(&segment->queues[i]);
 	pthread_mutex_init(&segment->lock, NULL);

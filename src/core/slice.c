@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #define SLAB 64u
+#define IDS 256u /* taken at once */
 
 struct slab {
 	struct cw__list node; /* first: cw__loop_close() frees what it pops */
@@ -196,6 +197,20 @@ static uint32_t piece_bound(const struct cw__request *request, uint64_t length)
 	return bound > UINT32_MAX ? UINT32_MAX : (uint32_t)bound;
 }
 
+/* From a block that the loop, or the batch whose own slice it is, took from the engine. */
+static uint64_t next_id(const struct cw__slice *slice, const struct cw__request *request)
+{
+	struct cw_loop *loop = request->segment->loop;
+	uint64_t *next = slice->embedded ? &request->batch->id_next : &loop->id_next;
+	uint64_t *end = slice->embedded ? &request->batch->id_end : &loop->id_end;
+
+	if (*next == *end) {
+		*next = atomic_fetch_add_explicit(&loop->engine->next_slice, IDS, memory_order_relaxed);
+		*end = *next + IDS;
+	}
+	return (*next)++;
+}
+
 void cw__slice_fill(struct cw__slice *slice, struct cw__request *request, unsigned rail, uint64_t offset,
 		    uint64_t length)
 {
@@ -210,7 +225,7 @@ void cw__slice_fill(struct cw__slice *slice, struct cw__request *request, unsign
 	slice->canceled = 0;
 	slice->posted = CW__SLICE_OURS;
 	slice->base = (struct cw_slice){
-		.id = atomic_fetch_add_explicit(&engine->next_slice, 1, memory_order_relaxed),
+		.id = next_id(slice, request),
 		.length = length,
 		.not_after = request->batch->deadline,
 		.attempt = 1,

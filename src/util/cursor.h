@@ -6,6 +6,7 @@
 #ifndef CW_UTIL_CURSOR_H
 #define CW_UTIL_CURSOR_H
 
+#include <endian.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -50,9 +51,9 @@ static inline uint64_t cw__get_uint(struct cw__reader *reader, size_t bytes)
 	const unsigned char *at = cw__get_bytes(reader, bytes);
 	uint64_t value = 0;
 
-	for (size_t i = 0; at && i < bytes; i++)
-		value |= (uint64_t)at[i] << (8 * i);
-	return value;
+	if (at)
+		memcpy(&value, at, bytes); /* the low bytes come first */
+	return le64toh(value);
 }
 
 static inline uint8_t cw__get_u8(struct cw__reader *reader)
@@ -101,11 +102,9 @@ static inline void cw__put_bytes(struct cw__writer *writer, const void *data, si
 
 static inline void cw__put_uint(struct cw__writer *writer, uint64_t value, size_t bytes)
 {
-	unsigned char raw[8];
+	uint64_t low_first = htole64(value);
 
-	for (size_t i = 0; i < bytes; i++)
-		raw[i] = (unsigned char)(value >> (8 * i));
-	cw__put_bytes(writer, raw, bytes);
+	cw__put_bytes(writer, &low_first, bytes);
 }
 
 static inline void cw__put_u8(struct cw__writer *writer, uint8_t value)

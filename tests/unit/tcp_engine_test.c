@@ -382,6 +382,41 @@ static void test_path_report(void **state)
 	pair_close(&pair);
 }
 
+/* Pages around a revoked one can still be moved, in one request; a request with the revoked one in it cannot. */
+static void test_pages_around_revoked(void **state)
+{
+	enum { SIZE = 4096, COUNT = 64, GONE = 20 };
+	struct pair pair = pair_open("127.0.0.1", CW_ACCESS_REMOTE, "1");
+	struct cw_request request = plain(&pair, CW_OP_WRITE, 0, SIZE);
+	struct cw_batch_result result;
+	uint32_t pages[COUNT - 1], all[COUNT];
+
+	(void)state;
+	for (uint32_t i = 0, n = 0; i < COUNT; i++) {
+		all[i] = COUNT - 1 - i;
+		if (i != GONE)
+			pages[n++] = i;
+	}
+	memset(pair.local, 7, (size_t)COUNT * SIZE);
+	assert_int_equal(cw_region_revoke(pair.remote_region, GONE * SIZE, SIZE, WAIT), CW_OK);
+	request.local.count = request.remote.count = COUNT - 1;
+	request.local.indices = request.remote.indices = pages;
+	request.local.index_bits = request.remote.index_bits = 32;
+	result = do_batch(&pair, &request, 1, 0);
+	assert_int_equal(result.state, CW_BATCH_COMPLETED);
+	settle(&pair);
+	for (uint32_t i = 0; i < COUNT; i++)
+		assert_int_equal(pair.remote[i * SIZE + SIZE / 2], i == GONE ? 0 : 7);
+
+	request.local.count = request.remote.count = COUNT;
+	request.local.indices = request.remote.indices = all;
+	result = do_batch(&pair, &request, 1, 0);
+	assert_int_equal(result.state, CW_BATCH_FAILED);
+	for (uint32_t i = 0; i < SIZE; i++)
+		assert_int_equal(pair.remote[GONE * SIZE + i], 0);
+	pair_close(&pair);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -391,6 +426,7 @@ int main(void)
 		cmocka_unit_test(test_many_small),
 		cmocka_unit_test(test_rights_and_bounds),
 		cmocka_unit_test(test_revoke_while_written),
+		cmocka_unit_test(test_pages_around_revoked),
 		cmocka_unit_test(test_cancel_large_write),
 		cmocka_unit_test(test_connections_that_break),
 		cmocka_unit_test(test_path_report),

@@ -17,11 +17,18 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
+#include <util/clock.h>
 
 #define SAMPLES 64u        /* pages whose node is asked for */
 #define PROBE_PAGES 16384u /* pages looked at by one mincore() */
 #define HUGE_PAGE (2u << 20)
 
+#define COLLAPSE_STEP (16u << 20)
+#define COLLAPSE_PATIENCE (200 * CW__MS) /* for a step, which takes 10 ms where pages are to be had */
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
 #ifndef MFD_HUGE_2MB
 #define MFD_HUGE_2MB (21u << 26)
 #endif
@@ -243,6 +250,45 @@ static void bind_to_node(void *address, size_t length, int node)
 	syscall(SYS_mbind, address, length, MPOL_BIND, mask, 1024ul, 0);
 }
 
+/* Maps fd, or nothing, at a multiple of a huge page, so that huge pages can be used at all. */
+static void *map_aligned(size_t length, int flags, int fd)
+{
+	size_t span = length + HUGE_PAGE;
+	unsigned char *start, *aligned, *end;
+
+	if (length < HUGE_PAGE || length > SIZE_MAX - HUGE_PAGE)
+		return mmap(NULL, length, PROT_READ | PROT_WRITE, flags, fd, 0);
+	start = mmap(NULL, span, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (start == MAP_FAILED)
+		return MAP_FAILED;
+	aligned = start + (HUGE_PAGE - (uintptr_t)start % HUGE_PAGE) % HUGE_PAGE;
+	if (mmap(aligned, length, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd, 0) == MAP_FAILED) {
+		munmap(start, span);
+		return MAP_FAILED;
+	}
+	end = aligned + length;
+	if (aligned != start)
+		munmap(start, (size_t)(aligned - start));
+	if (end != start + span)
+		munmap(end, (size_t)(start + span - end));
+	return aligned;
+}
+
+/* Asks for huge pages. Pages of a memfd that is filled already are exchanged, bit by bit, until the system has none
+ * left or takes too long to find some. Best effort: what cannot be had is as good as before, only slower. */
+static void use_huge_pages(unsigned char *address, size_t length, int shared)
+{
+	madvise(address, length, MADV_HUGEPAGE);
+	for (size_t at = 0; shared && length - at >= HUGE_PAGE;) {
+		size_t step = length - at < COLLAPSE_STEP ? (length - at) / HUGE_PAGE * HUGE_PAGE : COLLAPSE_STEP;
+		uint64_t before = cw__now();
+
+		if (madvise(address + at, step, MADV_COLLAPSE) || cw__now() - before > COLLAPSE_PATIENCE)
+			return;
+		at += step;
+	}
+}
+
 static int try_allocate(size_t length, const struct cw_memory_options *options, int node, int huge,
 			struct cw_allocation *allocation)
 {
@@ -258,7 +304,8 @@ static int try_allocate(size_t length, const struct cw_memory_options *options, 
 			return CW_ERR_NO_MEMORY;
 		flags = MAP_SHARED;
 	}
-	allocation->address = mmap(NULL, length, PROT_READ | PROT_WRITE, flags, fd, 0);
+	allocation->address =
+		huge ? mmap(NULL, length, PROT_READ | PROT_WRITE, flags, fd, 0) : map_aligned(length, flags, fd);
 	if (allocation->address == MAP_FAILED) {
 		allocation->address = NULL;
 		if (fd >= 0)
@@ -266,6 +313,8 @@ static int try_allocate(size_t length, const struct cw_memory_options *options, 
 		return CW_ERR_NO_MEMORY;
 	}
 	bind_to_node(allocation->address, length, node);
+	if (!huge && (fd >= 0 || options->flags & CW_MEMORY_HUGE))
+		use_huge_pages(allocation->address, length, fd >= 0);
 	allocation->length = length;
 	allocation->share_fd = fd;
 	return CW_OK;

@@ -9,6 +9,7 @@
 #include <transports/shm/shm.h>
 #include <unistd.h>
 
+#define HUGE_PAGE (2u << 20)
 #define UNIT (32u * 1024) /* of what two cores read together */
 #define UNITS_MAX 64u
 
@@ -109,6 +110,33 @@ int cw__shm_prove(const struct cw__shm_process *process)
 	return process->pid > 0 ? cw__shm_read(process, NULL, NULL, 0, &moved) : CW_ERR_PEER_DOWN;
 }
 
+/* A mapping that begins as far into a huge page as the file's offset, so that huge pages of the file stay huge here. */
+static void *map_aligned(size_t length, int protection, int fd, uint64_t offset)
+{
+	size_t span, skip;
+	unsigned char *start;
+
+	if (length < HUGE_PAGE || length > SIZE_MAX - 2 * HUGE_PAGE)
+		return mmap(NULL, length, protection, MAP_SHARED, fd, (off_t)offset);
+	span = length + HUGE_PAGE;
+	start = mmap(NULL, span, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (start == MAP_FAILED)
+		return MAP_FAILED;
+	skip = (size_t)((offset - (uintptr_t)start) % HUGE_PAGE);
+	if (mmap(start + skip, length, protection, MAP_SHARED | MAP_FIXED, fd, (off_t)offset) == MAP_FAILED) {
+		int cause = errno;
+
+		munmap(start, span);
+		errno = cause;
+		return MAP_FAILED;
+	}
+	if (skip)
+		munmap(start, skip);
+	if (skip + length < span)
+		munmap(start + skip + length, span - skip - length);
+	return start + skip;
+}
+
 /* Only the region itself is mapped, out to whole pages, so that other regions in the same memfd stay out of reach. */
 int cw__shm_map(int fd, uint64_t offset, uint64_t length, int writable, struct cw__shm_mapping *mapping_out)
 {
@@ -128,7 +156,7 @@ int cw__shm_map(int fd, uint64_t offset, uint64_t length, int writable, struct c
 		return CW_ERR_PROTOCOL;
 	from = offset / page * page;
 	to = (offset + length + page - 1) / page * page;
-	start = mmap(NULL, to - from, PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED, fd, (off_t)from);
+	start = map_aligned(to - from, PROT_READ | (writable ? PROT_WRITE : 0), fd, from);
 	if (start == MAP_FAILED)
 		return errno == ENOMEM ? CW_ERR_NO_MEMORY : CW_ERR_PROTOCOL;
 	/* A forked child must not keep what we promise to give back. */
