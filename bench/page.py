@@ -41,9 +41,9 @@ OTHER = ("X", (0, (3, 3)), "0.6", "")
 
 plt.rcParams.update({
     "font.family": "sans-serif", "font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "causeway",
-    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True, "axes.ymargin": 0.02, "grid.color": "0.85",
-    "grid.linewidth": 0.5, "legend.frameon": False, "lines.linewidth": 1.1, "lines.markersize": 4.5,
-    "hatch.linewidth": 0.5,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True,
+    "axes.ymargin": 0.02, "grid.color": "0.85", "grid.linewidth": 0.5, "legend.frameon": False,
+    "lines.linewidth": 1.1, "lines.markersize": 4.5, "hatch.linewidth": 0.5,
 })  # fmt: skip
 
 
@@ -81,7 +81,7 @@ def families(results):
     for result in results:
         plain = result["pages"] == result["depth"] == result["threads"] == 1 and result["buffer"] >= 1 << 28
         if plain and result["wait"] == "spin" and result["group"] in "ab":
-            memory = {True: ", any memory", False: ", engine memory"}[result["ordinary"]] if result["via"] == "shm" else ""
+            memory = "" if result["via"] != "shm" else ", any memory" if result["ordinary"] else ", engine memory"
             found.setdefault(f"{result['via']}{memory}, {result['op']}", []).append(result)
     return {title: rows for title, rows in found.items() if len(rows) > 1}
 
@@ -128,6 +128,15 @@ def throughput(results):
     return svg_of(figure)
 
 
+def name_rows(axes, rows):
+    """A line for each (workload, side, ...), from above; the workload is named at its first side."""
+    names = []
+    for i, (name, side, _) in enumerate(rows):
+        names.append(f"{name}  –  {side}" if not i or rows[i - 1][0] != name else side)
+    axes.set_yticks(range(len(rows)), names, fontsize=7.5)
+    axes.invert_yaxis()
+
+
 def latency(results):
     """p50, p99 and p99.9 of each side, a row for each workload and side."""
     rows = []
@@ -149,9 +158,7 @@ def latency(results):
         axes.plot(values[2], at, marker="x", markersize=4, color="black")
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    names = [f"{name}  –  {side}" if not i or rows[i - 1][0] != name else side for i, (name, side, _) in enumerate(rows)]
-    axes.set_yticks(range(len(rows)), names, fontsize=7.5)
-    axes.invert_yaxis()
+    name_rows(axes, rows)
     axes.set_xlabel("microseconds: o p50, | p99, x p99.9")
     return svg_of(figure)
 
@@ -175,9 +182,7 @@ def costs(results):
         axes.barh(at, initiator, color="0.35", edgecolor="black", linewidth=0.5, label="" if at else "initiator")
         axes.barh(at, target, left=initiator, color="1.0", hatch="////", edgecolor="black", linewidth=0.5,
                   label="" if at else "target")  # fmt: skip
-    names = [f"{name}  –  {side}" if not i or rows[i - 1][0] != name else side for i, (name, side, _) in enumerate(rows)]
-    axes.set_yticks(range(len(rows)), names, fontsize=7.5)
-    axes.invert_yaxis()
+    name_rows(axes, rows)
     axes.set_xlabel("CPU seconds for each GB")
     figure.legend(loc="outside upper center", ncols=2)
     return svg_of(figure)
@@ -252,8 +257,9 @@ def where(everything):
     machine = everything["machine"]
     cores = {1: "one core", 2: "two cores"}.get(machine["cores"], f"{machine['cores']} cores")
     return (
-        f"{machine['processor']}{', virtual' if machine['virtual'] else ''}, loopback, {cores}, Linux {machine['kernel']}, "
-        f"{machine['date']}; medians of {everything['rounds']} interleaved rounds of {everything['seconds']:g} s"
+        f"{machine['processor']}{', virtual' if machine['virtual'] else ''}, loopback, {cores}, Linux "
+        f"{machine['kernel']}, {machine['date']}; medians of {everything['rounds']} interleaved rounds of "
+        f"{everything['seconds']:g} s"
     )
 
 
@@ -275,28 +281,27 @@ def section(title, text, body):
 def page(everything):
     results = everything["transfers"]
     met, missed, unknown = counted(everything)
-    missing = "".join(f"<li>{html.escape(name)}: {html.escape(why)}</li>" for name, why in everything["missing"].items())
-    cannot = sorted({f"{side}: {why}" for result in results for side, why in result["cannot"].items()})
+    absent = [f"{name}: {why}" for name, why in everything["missing"].items()]
+    absent += sorted({f"{side}: {why}" for result in results for side, why in result["cannot"].items()})
     parts = [
         section("Throughput over block size", "One block at a time, each complete when it is visible at the target; "
                 "buffers are far larger than the caches. Vertical lines reach from the slowest round to the fastest.",
                 throughput(results)),
         section("Latency", "4 KiB, one at a time.", latency(results)),
-        section("Processor time", "Of both processes, for each GB moved. Who spins pays for the time, not for the bytes.",
-                costs(results)),
-        section("Transfers", "Times are p50 / p99. x bare is how many times as fast as the bare program Causeway is in the same "
-                "round, above 1 is faster; the spread is the lowest and the highest round. The bare program is the simplest "
-                "that does the same work, at the best of its settings.",
+        section("Processor time", "Of both processes, for each GB moved. Who spins pays for the time, not for the "
+                "bytes.", costs(results)),
+        section("Transfers", "Times are p50 / p99. x bare is how many times as fast as the bare program Causeway is in "
+                "the same round, above 1 is faster; the spread is the lowest and the highest round. The bare program "
+                "is the simplest that does the same work, at the best of its settings.",
                 table(("workload", "Causeway", "bare", "its setting", "x bare", "spread", "best peer", "x peer",
                        "targets"), transfer_rows(results)) if results else ""),
         section("Other measurements", "", table(("what", "setting", "figures", "targets"),
                                                 point_rows(everything["programs"])) if everything["programs"] else ""),
-        section("What it took", "Initiator + target. An operation is one batch. Causeway's system calls were counted in a "
-                "run of their own.", table(("workload", "side", "CPU s/GB", "CPU us/operation", "context switches",
+        section("What it took", "Initiator + target. An operation is one batch. Causeway's system calls were counted "
+                "in a run of their own.", table(("workload", "side", "CPU s/GB", "CPU us/operation", "context switches",
                                             "system calls", "resident MiB"), cost_rows(results)) if results else ""),
         section("Not measured", "Peers that are missing, and what the others cannot do.",
-                f"<ul>{missing}{''.join(f'<li>{html.escape(text)}</li>' for text in cannot)}</ul>"
-                if missing or cannot else ""),
+                f"<ul>{''.join(cell(text, 'li') for text in absent)}</ul>" if absent else ""),
     ]  # fmt: skip
     return (
         f"<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Causeway: ./do bench</title>\n"
@@ -315,8 +320,8 @@ def readme_table(everything):
         peer = result["best_peer"]
         theirs = f"{report.shown(figures.best(result, peer), result['figure'])} ({peer})" if peer else "-"
         ours, bare = (report.shown(figures.best(result, side), result["figure"]) for side in ("causeway", "bare"))
-        lines.append(f"| {result['workload']} | {ours} | {bare} | {theirs} | {report.number(result['speed_to_bare'])} | "
-                     f"{report.number(result['speed_to_peers'])} |")  # fmt: skip
+        speeds = (report.number(result[key]) for key in ("speed_to_bare", "speed_to_peers"))
+        lines.append(f"| {' | '.join((result['workload'], ours, bare, theirs, *speeds))} |")
     return "\n".join(lines)
 
 

@@ -117,7 +117,8 @@ def replay(session, program):
         for run in result["runs"]:
             if run["error"] or run["pages_wrong"]:
                 raise sides.Failed(f"replay over {run['path']}: {run['error']}, {run['pages_wrong']} pages wrong")
-            rounds.setdefault(run["path"], []).append({**run, "bare": bare_pages(session, run["path"], result["scale"])})
+            run["bare"] = bare_pages(session, run["path"], result["scale"])
+            rounds.setdefault(run["path"], []).append(run)
     return [
         {
             "workload": f"replay over {path}",

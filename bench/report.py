@@ -72,7 +72,8 @@ def costs(result):
         resident = figures.median(measurements, "resident_mib")
         yield (
             f"{result['workload']:<38}{side:<12}{pair(measurements, 'cpu_seconds_per_gigabyte'):>18}"
-            f"{pair(measurements, 'cpu_us_per_operation'):>20}{pair(measurements, 'context_switches_per_operation'):>20}"
+            f"{pair(measurements, 'cpu_us_per_operation'):>20}"
+            f"{pair(measurements, 'context_switches_per_operation'):>20}"
             f"{pair(measurements, 'system_calls_per_operation'):>20}"
             f"{'-' if resident is None else f'{resident:.0f}':>14}"
         )

@@ -71,7 +71,8 @@ class Session:
         self.arguments = arguments
         self.causeway = sides.Causeway(arguments.build)
         self.bare = sides.Bare(arguments.build)
-        self.peers, self.missing = ([], {}) if arguments.quick or arguments.record or arguments.no_peers else sides.peers(HERE / "peers")
+        alone = arguments.quick or arguments.record or arguments.no_peers
+        self.peers, self.missing = ([], {}) if alone else sides.peers(HERE / "peers")
         self.results, self.measured = [], []  # of transfers, of programs
 
     def all_sides(self):
@@ -159,13 +160,12 @@ def chosen(arguments):
 def conditions(arguments, session, about):
     print(f"{about['processor']}, {about['cores']} cores{', virtual' if about['virtual'] else ''}; loopback; Linux "
           f"{about['kernel']}, congestion control {about['congestion_control']}")
-    print(f"{arguments.rounds} rounds of {arguments.seconds:g} s, medians; times are p50 / p99; x bare: how many times as "
-          "fast as it in the same round, above 1 is faster; spread: the lowest and highest")
+    print(f"{arguments.rounds} rounds of {arguments.seconds:g} s, medians; times are p50 / p99; x bare: how many times "
+          "as fast as it in the same round, above 1 is faster; spread: the lowest and highest")
     for name, why in session.missing.items():
         print(f"missing: {name}: {why}")
     if about["others_busy"] > 0.1:
-        print(f"warning: other work takes {about['others_busy']:.0%} of this machine; figures of sides that spin are the "
-              "first to suffer")
+        print(f"warning: other work takes {about['others_busy']:.0%} of this machine; sides that spin suffer first")
     print(flush=True)
 
 
@@ -187,7 +187,7 @@ def lost(result, known):
 
 
 def guard(session, rows):
-    """The quick form's verdict: rows that lost more than a third against bench/recorded.json in each of three reruns."""
+    """The quick form's verdict: how many rows lost more than a third of what is recorded, in three reruns too."""
     known = recorded()
     failed = 0
     for row, result in zip(rows, list(session.results)):

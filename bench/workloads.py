@@ -137,8 +137,8 @@ def threads():
     for via in ("tcp", "shm"):
         for size in (4 * KIB, MIB):
             for count in (1, 8, 64):
-                yield Transfer(f"{via} write {bytes_text(size)}, {count} thread{'s' if count > 1 else ''}", "d", via, "write", size,
-                               threads=count)
+                name = f"{via} write {bytes_text(size)}, {count} thread{'s' if count > 1 else ''}"
+                yield Transfer(name, "d", via, "write", size, threads=count)
 
 
 TRANSFERS = (*large_blocks(), *latency(), *pages(), *threads())
