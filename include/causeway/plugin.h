@@ -128,7 +128,7 @@ struct cw_slice {
 	uint64_t scratch[6];
 };
 #define CW_SLICE_CHECKSUM 1u
-#define CW_SLICE_STAYS 2u /* copy() may return before it is over, see there: for BLOCKING and DEVICE transports */
+#define CW_SLICE_STAYS 2u /* copy() may return before it is over, see there */
 
 /* ------------------------------------------------------------------------------- serving (target side) */
 
