@@ -70,6 +70,8 @@ def main():
         return
     if not shutil.which("ucx_perftest"):
         program.cannot("missing: ucx_perftest is not installed (ucx-utils)")
+    if options.there:
+        return
     for reason, why in (
         (options.via == "local", "ucx_perftest has two processes"),
         (options.pages > 1, "ucx_perftest does not move scattered blocks"),
@@ -81,8 +83,7 @@ def main():
         if reason:
             program.cannot(why)
     settings = SETTINGS if options.via == "tcp" else {"default": SETTINGS["default"]}
-    if not options.there:
-        program.run_settings(sys.executable, options, settings)
+    program.run_settings(sys.executable, options, settings)
 
 
 main()
