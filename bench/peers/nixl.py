@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Measures NIXL with its UCX backend, from its wheel: two agents on loopback, or one that writes to itself. Requests are
-prepared beforehand and posted again and again, which is the fastest way that it has.
+"""Measures NIXL with its UCX backend, from its wheel: two agents on loopback, or one that writes to itself. Requests
+are prepared beforehand and posted again and again, which is the fastest way that it has.
 
 Settings: as it comes, with a progress thread in the target, which sleeps; and tuned, with targets that poll and a
 congestion control that does not pace. The initiator polls in both. See program.py.

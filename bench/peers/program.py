@@ -229,7 +229,7 @@ def serve(memory, hello):
 
 
 def percentile(ordered, share):
-    return ordered[min(int(len(ordered) * share), len(ordered) - 1)] * 1e6 if ordered else None
+    return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else None
 
 
 def measure(options, name, setting, target, move, each=1):
@@ -271,9 +271,13 @@ def measure(options, name, setting, target, move, each=1):
 
 
 def report(options, name, setting, samples, operations, seconds, cpu):
+    """Prints the line. `samples` are the seconds of single operations, or the figures of their latency in seconds."""
     size = options.size * options.pages
     moved = size * operations / 1e9
-    samples.sort()
+    if not isinstance(samples, dict):
+        samples.sort()
+        shares = {"p50": 0.5, "p99": 0.99, "p999": 0.999}
+        samples = {key: percentile(samples, share) for key, share in shares.items()}
     row = {
         "program": name,
         "setting": setting,
@@ -282,9 +286,8 @@ def report(options, name, setting, samples, operations, seconds, cpu):
         "operations": operations,
         "seconds": seconds,
         "gigabytes_per_second": moved / seconds,
-        "latency_us": {key: percentile(samples, share) for key, share in
-                       (("p50", 0.5), ("p99", 0.99), ("p999", 0.999))},
-        "cpu_seconds_per_gigabyte": {
+        "latency_us": {key: samples.get(key) and samples[key] * 1e6 for key in ("p50", "p99", "p999")},
+        "cpu_seconds_per_gigabyte": cpu and {
             "initiator": cpu[0] / moved, "target": None if cpu[1] is None else cpu[1] / moved},
         "system_calls_per_operation": None,
         "resident_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
