@@ -241,43 +241,32 @@ static struct description describe(const struct cw__request *request, int whole)
 	return description;
 }
 
-void cw__batch_requests_completed(struct cw_batch *batch, uint64_t count, uint64_t written, uint64_t read)
-{
-	struct cw_engine *engine = batch->engine;
-
-	cw__count(engine, requests_completed, count);
-	if (written)
-		cw__count(engine, bytes_written, written);
-	if (read)
-		cw__count(engine, bytes_read, read);
-	pthread_mutex_lock(&batch->lock);
-	batch->requests_completed += count;
-	batch->bytes_completed += written + read;
-	pthread_mutex_unlock(&batch->lock);
-	if (atomic_fetch_sub_explicit(&batch->remaining, count, memory_order_acq_rel) == count)
-		requests_ended(batch);
-}
-
 void cw__batch_request_ended(struct cw__request *request)
 {
 	struct cw_batch *batch = request->batch;
+	struct cw_engine *engine = batch->engine;
 	int status = request->failure, fail_fast;
 
 	if (!status) {
-		uint64_t written = request->op == CW_OP_WRITE ? request->length : 0;
-
-		cw__batch_requests_completed(batch, 1, written, request->length - written);
-		return;
+		cw__count(engine, requests_completed, 1);
+		if (request->op == CW_OP_WRITE)
+			cw__count(engine, bytes_written, request->length);
+		else
+			cw__count(engine, bytes_read, request->length);
 	}
 	pthread_mutex_lock(&batch->lock);
-	batch->requests_failed++;
-	cw__batch_explain(batch, status, "%s: %s", describe(request, 1).text, cw_strerror(status));
-	if (request->remote_quiet > (uint32_t)batch->remote)
-		batch->remote = (enum cw_remote_state)request->remote_quiet;
-	if (request->fence > batch->fence)
-		batch->fence = request->fence;
+	if (status) {
+		batch->requests_failed++;
+		cw__batch_explain(batch, status, "%s: %s", describe(request, 1).text, cw_strerror(status));
+		if (request->remote_quiet > (uint32_t)batch->remote)
+			batch->remote = (enum cw_remote_state)request->remote_quiet;
+		if (request->fence > batch->fence)
+			batch->fence = request->fence;
+	} else {
+		batch->requests_completed++;
+	}
 	batch->bytes_completed += request->done;
-	fail_fast = batch->flags & CW_BATCH_FAIL_FAST;
+	fail_fast = status && batch->flags & CW_BATCH_FAIL_FAST;
 	pthread_mutex_unlock(&batch->lock);
 	if (fail_fast)
 		cw__batch_end_soon(batch, CW_ERR_CANCELED);
@@ -444,24 +433,31 @@ static void start_task(struct cw_task *task)
 	cw__batch_put(batch);
 }
 
-/* inline_budget: bytes that the calling thread copies itself; 0 when it is not the submitter's. */
-static void start(struct cw_batch *batch, uint64_t inline_budget)
+/* inline_budget: bytes that the calling thread, which holds the shard, copies itself; 0 when it is not the submitter's.
+ */
+static void start(struct cw_batch *batch, struct cw__shard *shard, uint64_t inline_budget)
 {
 	int unstarted = 0;
-	size_t count = batch->count, left = count;
+	size_t count = batch->count, left = atomic_load_explicit(&batch->remaining, memory_order_relaxed);
 
 	if (!atomic_compare_exchange_strong_explicit(&batch->started, &unstarted, 1, memory_order_acq_rel,
-						     memory_order_relaxed))
+						     memory_order_relaxed)) {
+		if (shard)
+			cw__shard_leave(shard);
 		return; /* it was canceled while it waited */
+	}
 	/* WAITING is 0, so this keeps the mark of a caller that waits already. */
 	atomic_fetch_or_explicit(&batch->word, CW_BATCH_ACTIVE, memory_order_release);
-	if (!count) {
+	if (!left) {
 		requests_ended(batch);
 		return;
 	}
 	atomic_fetch_add_explicit(&batch->refs, 1, memory_order_relaxed);
-	if (inline_budget)
-		left = cw__batch_copy_inline(batch, inline_budget);
+	for (size_t i = 0; shard && inline_budget && i < count; i++)
+		if (batch->requests[i].state != CW__REQUEST_ENDED)
+			left -= (size_t)cw__request_inline(&batch->requests[i], &inline_budget);
+	if (shard)
+		cw__shard_leave(shard);
 	if (!left) {
 		cw__batch_put(batch);
 		return;
@@ -481,7 +477,7 @@ void cw__prerequisite_came(struct cw_batch *batch, int ok)
 	if (!ok)
 		cw__batch_end_soon(batch, CW_ERR_PREREQUISITE);
 	if (atomic_fetch_sub_explicit(&batch->prerequisites, 1, memory_order_acq_rel) == 1)
-		start(batch, 0);
+		start(batch, NULL, 0);
 	cw__batch_put(batch);
 }
 
@@ -531,40 +527,98 @@ static void depend(struct cw_batch *batch, const struct cw_batch_options *option
 	}
 }
 
-static void enlist(struct cw_batch *batch)
+static void count_submitted(struct cw_batch *batch, struct cw__shard *shard)
 {
-	struct cw_engine *engine = batch->engine;
+	if (shard) {
+		cw__shard_count(&shard->counters.batches_submitted, 1);
+		cw__shard_count(&shard->counters.requests_submitted, batch->count);
+	} else {
+		cw__count(batch->engine, batches_submitted, 1);
+		cw__count(batch->engine, requests_submitted, batch->count);
+	}
+}
 
-	cw__count(engine, batches_submitted, 1);
-	cw__count(engine, requests_submitted, batch->count);
-	atomic_store_explicit(&batch->remaining, batch->count, memory_order_relaxed);
-	atomic_fetch_add_explicit(&engine->batches_unfinished, 1, memory_order_relaxed);
-	pthread_mutex_lock(&engine->batch_lock);
-	cw__list_push_back(&engine->batches, &batch->node);
-	pthread_mutex_unlock(&engine->batch_lock);
+/* The submitter has done everything, and nobody else knows the batch yet: there is nobody to wake and nothing to undo.
+ */
+static void finish_directly(struct cw_batch *batch, struct cw__shard *shard)
+{
+	const uint32_t word = CW_BATCH_COMPLETED | CW__BATCH_TERMINAL;
+
+	cw__shard_count(&shard->counters.batches_completed, 1);
+	atomic_store_explicit(&batch->started, 1, memory_order_relaxed);
+	atomic_store_explicit(&batch->remaining, 0, memory_order_relaxed);
+	batch->ended = cw__now();
+	batch->published = CW__BATCH_TOLD;
+	batch->finished = 1;
+	if (batch->queue) {
+		cw__queue_push_end(batch->queue, batch, word);
+		cw__shard_leave(shard);
+		cw__batch_put(batch);
+		return;
+	}
+	atomic_store_explicit(&batch->refs, 1, memory_order_relaxed); /* the caller's */
+	atomic_store_explicit(&batch->word, word, memory_order_release);
+	cw__shard_leave(shard);
+}
+
+/* Hands the batch to those who will come back to it. */
+static void enlist(struct cw_batch *batch, size_t complete)
+{
+	cw__batch_keep(batch);
+	atomic_store_explicit(&batch->remaining, batch->count - complete, memory_order_relaxed);
+	atomic_fetch_add_explicit(&batch->engine->batches_unfinished, 1, memory_order_relaxed);
+}
+
+/* May the submitter begin at once, in its own call? Callbacks run elsewhere. */
+static int is_immediate(const struct cw_batch *batch)
+{
+	return !batch->callback && !batch->dependency_count && !batch->watch_count &&
+	       batch->deadline > batch->submitted;
 }
 
 int cw_batch_submit(struct cw_engine *engine, const struct cw_request *requests, size_t count,
 		    const struct cw_batch_options *options, struct cw_batch **batch_out)
 {
 	static const struct cw_batch_options defaults = CW_BATCH_OPTIONS_INIT;
+	struct cw__shard *shard = NULL;
 	struct cw_batch *batch;
+	uint64_t budget = 0;
+	size_t complete = 0;
 	int status = cw__engine_check(engine);
 
 	if (!options)
 		options = &defaults;
 	if (!status && ((count && !requests) || !batch_out))
 		status = cw__fail(CW_ERR_INVALID, "no requests, or nowhere to put the batch");
-	if (!status)
-		status = cw__batch_make(engine, requests, count, options, &batch);
 	if (status)
 		return status;
+	if (!options->device_after_count) /* drivers are asked about those, which may take long */
+		shard = cw__shard_enter(engine);
+	status = cw__batch_make(engine, shard, requests, count, options, &batch);
+	if (status) {
+		if (shard)
+			cw__shard_leave(shard);
+		return status;
+	}
 	batch->timer.fire = timer_fired;
 	batch->loop = count ? batch->requests[0].segment->loop : cw__loop_choose(engine);
 	batch->deadline = options->deadline_ns ? options->deadline_ns
 					       : batch->submitted + 30 * CW__SECOND + (batch->bytes >> 30) * CW__SECOND;
-	enlist(batch);
 	*batch_out = batch;
+	count_submitted(batch, shard);
+	if (shard && count && is_immediate(batch)) {
+		budget = CW__INLINE_BYTES;
+		complete = cw__batch_copy_inline(batch, shard, &budget);
+		if (complete == count && !batch->sending_count) {
+			finish_directly(batch, shard);
+			return CW_OK;
+		}
+	}
+	enlist(batch, complete);
+	if (shard && (!budget || complete == count)) {
+		cw__shard_leave(shard);
+		shard = NULL;
+	}
 	if (batch->dependency_count || batch->watch_count) {
 		touch_timer(batch); /* a batch that waits has a deadline too */
 		depend(batch, options);
@@ -573,7 +627,7 @@ int cw_batch_submit(struct cw_engine *engine, const struct cw_request *requests,
 		cw__batch_end_soon(batch, CW_ERR_TIMED_OUT);
 	}
 	if (atomic_fetch_sub_explicit(&batch->prerequisites, 1, memory_order_acq_rel) == 1)
-		start(batch, batch->callback ? 0 : CW__INLINE_BYTES);
+		start(batch, shard, budget);
 	return CW_OK;
 }
 
@@ -642,6 +696,17 @@ int cw_batch_request_status(struct cw_batch *batch, size_t index, uint64_t *byte
 	return status;
 }
 
+static int hold(struct cw_batch *batch)
+{
+	int32_t refs = atomic_load_explicit(&batch->refs, memory_order_relaxed);
+
+	while (refs > 0)
+		if (atomic_compare_exchange_weak_explicit(&batch->refs, &refs, refs + 1, memory_order_acquire,
+							  memory_order_relaxed))
+			return 1;
+	return 0;
+}
+
 void cw__batches_cancel(struct cw_engine *engine)
 {
 	struct cw__list left, *node;
@@ -653,11 +718,11 @@ void cw__batches_cancel(struct cw_engine *engine)
 		struct cw_batch *batch = cw__container(node, struct cw_batch, node);
 
 		cw__list_push_back(&engine->batches, node);
-		if (atomic_load_explicit(&batch->word, memory_order_acquire) & CW__BATCH_TERMINAL)
-			continue;
-		atomic_fetch_add_explicit(&batch->refs, 1, memory_order_relaxed);
+		if (!hold(batch))
+			continue; /* a free one */
 		pthread_mutex_unlock(&engine->batch_lock);
-		cw__batch_end_soon(batch, CW_ERR_CANCELED);
+		if (!(atomic_load_explicit(&batch->word, memory_order_acquire) & CW__BATCH_TERMINAL))
+			cw__batch_end_soon(batch, CW_ERR_CANCELED);
 		cw__batch_put(batch);
 		pthread_mutex_lock(&engine->batch_lock);
 	}

@@ -7,30 +7,91 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define POOL_MAX 256u
+#define POOL_MAX 256u /* free batches that no shard has */
+#define SHARD_MAX 32u /* and of one shard */
 
 /* ------------------------------------------------------------------------------------------- lifetime */
 
-static struct cw_batch *batch_take(struct cw_engine *engine)
+static struct cw_batch *take_of_shard(struct cw__shard *shard)
 {
-	struct cw_batch *batch = NULL;
-	struct cw__list *node;
+	struct cw_batch *batch = shard->free_batches;
 
+	if (batch) {
+		shard->free_batches = batch->next_free;
+		cw__shard_free_count(shard, -1u);
+	}
+	return batch;
+}
+
+static struct cw_batch *take_of_engine(struct cw_engine *engine)
+{
+	struct cw_batch *batch;
+
+	if (!atomic_load_explicit(&engine->free_batch_count, memory_order_relaxed))
+		return NULL;
 	pthread_mutex_lock(&engine->batch_lock);
-	node = cw__list_pop(&engine->free_batches);
-	if (node) {
-		engine->free_batch_count--;
-		batch = cw__container(node, struct cw_batch, node);
+	batch = engine->free_batches;
+	if (batch) {
+		engine->free_batches = batch->next_free;
+		atomic_fetch_sub_explicit(&engine->free_batch_count, 1, memory_order_relaxed);
 	}
 	pthread_mutex_unlock(&engine->batch_lock);
-	if (!batch) {
-		batch = calloc(1, sizeof(*batch));
-		if (!batch)
-			return NULL;
-		batch->engine = engine;
-		batch->slice.embedded = 1;
-		pthread_mutex_init(&batch->lock, NULL);
+	return batch;
+}
+
+/* Of threads that have none to do now, or are gone. */
+static struct cw_batch *take_of_others(struct cw_engine *engine)
+{
+	struct cw_batch *batch = NULL;
+
+	for (unsigned i = 0; i < CW__SHARDS && !batch; i++) {
+		struct cw__shard *shard = NULL;
+
+		if (atomic_load_explicit(&engine->shards[i].free_count, memory_order_relaxed))
+			shard = cw__shard_try(engine, i);
+		if (!shard)
+			continue;
+		batch = take_of_shard(shard);
+		cw__shard_leave(shard);
 	}
+	return batch;
+}
+
+static struct cw_batch *batch_new(struct cw_engine *engine)
+{
+	struct cw_batch *batch = calloc(1, sizeof(*batch));
+
+	if (!batch)
+		return NULL;
+	batch->engine = engine;
+	batch->slice.embedded = 1;
+	pthread_mutex_init(&batch->lock, NULL);
+	pthread_mutex_lock(&engine->batch_lock);
+	cw__list_push_back(&engine->batches, &batch->node);
+	pthread_mutex_unlock(&engine->batch_lock);
+	return batch;
+}
+
+static void count_alive(struct cw_engine *engine, struct cw__shard *shard, uint64_t n)
+{
+	if (shard)
+		cw__shard_count(&shard->batches_alive, n);
+	else
+		atomic_fetch_add_explicit(&engine->batches_alive, n, memory_order_relaxed);
+}
+
+static struct cw_batch *batch_take(struct cw_engine *engine, struct cw__shard *shard)
+{
+	struct cw_batch *batch = shard ? take_of_shard(shard) : NULL;
+
+	if (!batch)
+		batch = take_of_engine(engine);
+	if (!batch)
+		batch = take_of_others(engine);
+	if (!batch)
+		batch = batch_new(engine);
+	if (batch)
+		count_alive(engine, shard, 1);
 	return batch;
 }
 
@@ -46,6 +107,7 @@ static void sendings_free(struct cw_batch *batch)
 	batch->sending_count = 0;
 }
 
+/* No list has it any more. */
 static void batch_destroy(struct cw_batch *batch)
 {
 	pthread_mutex_destroy(&batch->lock);
@@ -54,24 +116,44 @@ static void batch_destroy(struct cw_batch *batch)
 	free(batch);
 }
 
-/* A batch holds its segments once for each run of requests to the same one. */
-static int begins_run(const struct cw_batch *batch, size_t i)
+/* Is there another segment at request i than at the one before? */
+static int is_change(const struct cw_batch *batch, size_t i)
 {
 	return !i || batch->requests[i].segment != batch->requests[i - 1].segment;
 }
 
 static void segments_put(struct cw_batch *batch)
 {
-	for (size_t i = batch->count; i > 0; i--)
-		if (begins_run(batch, i - 1))
-			cw__segment_put(batch->requests[i - 1].segment);
+	if (!batch->keeps_segments)
+		return;
+	batch->keeps_segments = 0;
+	for (size_t i = 0; i < batch->count; i++)
+		if (is_change(batch, i))
+			cw__segment_put(batch->requests[i].segment);
+}
+
+static void give_to_engine(struct cw_engine *engine, struct cw_batch *batch)
+{
+	int keep;
+
+	pthread_mutex_lock(&engine->batch_lock);
+	keep = atomic_load_explicit(&engine->free_batch_count, memory_order_relaxed) < POOL_MAX;
+	if (keep) {
+		batch->next_free = engine->free_batches;
+		engine->free_batches = batch;
+		atomic_fetch_add_explicit(&engine->free_batch_count, 1, memory_order_relaxed);
+	} else {
+		cw__list_remove(&batch->node);
+	}
+	pthread_mutex_unlock(&engine->batch_lock);
+	if (!keep)
+		batch_destroy(batch);
 }
 
 /* The parts that a batch grew are kept: the next one of its size needs no memory. */
-static void batch_give(struct cw_batch *batch)
+static void batch_give(struct cw_batch *batch, struct cw__shard *shard)
 {
 	struct cw_engine *engine = batch->engine;
-	int keep;
 
 	if (engine)
 		segments_put(batch);
@@ -84,23 +166,26 @@ static void batch_give(struct cw_batch *batch)
 		batch_destroy(batch);
 		return;
 	}
-	atomic_fetch_sub_explicit(&engine->batches_alive, 1, memory_order_relaxed);
-	pthread_mutex_lock(&engine->batch_lock);
-	cw__list_remove(&batch->node);
-	keep = engine->free_batch_count < POOL_MAX;
-	if (keep) {
-		cw__list_push_front(&engine->free_batches, &batch->node);
-		engine->free_batch_count++;
+	count_alive(engine, shard, UINT64_MAX);
+	if (!shard || atomic_load_explicit(&shard->free_count, memory_order_relaxed) >= SHARD_MAX) {
+		give_to_engine(engine, batch);
+		return;
 	}
-	pthread_mutex_unlock(&engine->batch_lock);
-	if (!keep)
-		batch_destroy(batch);
+	batch->next_free = shard->free_batches;
+	shard->free_batches = batch;
+	cw__shard_free_count(shard, 1);
 }
 
 void cw__batch_put(struct cw_batch *batch)
 {
-	if (atomic_fetch_sub_explicit(&batch->refs, 1, memory_order_acq_rel) == 1)
-		batch_give(batch);
+	struct cw__shard *shard;
+
+	if (atomic_fetch_sub_explicit(&batch->refs, 1, memory_order_acq_rel) != 1)
+		return;
+	shard = batch->engine ? cw__shard_enter(batch->engine) : NULL;
+	batch_give(batch, shard);
+	if (shard)
+		cw__shard_leave(shard);
 }
 
 void cw_batch_release(struct cw_batch *batch)
@@ -155,7 +240,6 @@ static int accept_request(struct cw_batch *batch, size_t number, const struct cw
 	uint64_t length = 0, other = 1;
 	const char *wrong = NULL;
 
-	memset(request, 0, sizeof(*request));
 	request->local = given->local;
 	request->remote = given->remote;
 	if (!given->segment || given->segment->engine != engine)
@@ -184,15 +268,40 @@ static int accept_request(struct cw_batch *batch, size_t number, const struct cw
 	request->batch = batch;
 	request->segment = given->segment;
 	request->length = length;
-	request->tag = given->tag;
 	request->op = (uint8_t)given->op;
+	request->state = CW__REQUEST_NEW;
 	atomic_store_explicit(&request->status, CW_ERR_AGAIN, memory_order_relaxed);
+	batch->bytes += length;
+	return CW_OK;
+}
+
+/* What only those need that do not end at once. */
+static void make_ready(struct cw__request *request)
+{
 	cw__list_init(&request->node);
 	cw__list_init(&request->active_node);
 	cw__list_init(&request->again);
 	cw__list_init(&request->flying);
-	batch->bytes += length;
-	return CW_OK;
+	request->target = NULL;
+	request->next = request->window = request->end = request->done = 0;
+	request->inflight = 0;
+	request->part = 0;
+	request->reach = (struct cw_reach){ 0 };
+	request->skip = request->repeats = request->remote_quiet = 0;
+	request->staged = request->handed = request->stopped_in = request->refreshed = request->have_path = 0;
+	request->failure = CW_OK;
+	request->fence = 0;
+}
+
+void cw__batch_keep(struct cw_batch *batch)
+{
+	for (size_t i = 0; i < batch->count; i++) {
+		if (batch->requests[i].state != CW__REQUEST_ENDED)
+			make_ready(&batch->requests[i]);
+		if (is_change(batch, i))
+			atomic_fetch_add_explicit(&batch->requests[i].segment->refs, 1, memory_order_relaxed);
+	}
+	batch->keeps_segments = 1;
 }
 
 static size_t index_bytes(const struct cw_vec *vec)
@@ -253,9 +362,6 @@ static int accept_requests(struct cw_batch *batch, const struct cw_request *give
 	status = copy_indices(batch, given, count);
 	if (status)
 		return status;
-	for (size_t i = 0; i < count; i++)
-		if (begins_run(batch, i))
-			atomic_fetch_add_explicit(&batch->requests[i].segment->refs, 1, memory_order_relaxed);
 	batch->count = count;
 	return CW_OK;
 }
@@ -268,7 +374,6 @@ static void reset(struct cw_batch *batch, const struct cw_batch_options *options
 	atomic_store_explicit(&batch->ending, 0, memory_order_relaxed);
 	atomic_store_explicit(&batch->started, 0, memory_order_relaxed);
 	atomic_store_explicit(&batch->sendings_open, 0, memory_order_relaxed);
-	cw__list_init(&batch->node);
 	cw__list_init(&batch->queue_node);
 	cw__list_init(&batch->ended_node);
 	cw__list_init(&batch->dependents);
@@ -331,7 +436,7 @@ static int make_dependencies(struct cw_batch *batch, const struct cw_batch_optio
 	return CW_OK;
 }
 
-int cw__batch_make(struct cw_engine *engine, const struct cw_request *requests, size_t count,
+int cw__batch_make(struct cw_engine *engine, struct cw__shard *shard, const struct cw_request *requests, size_t count,
 		   const struct cw_batch_options *options, struct cw_batch **batch_out)
 {
 	struct cw_batch *batch;
@@ -339,10 +444,9 @@ int cw__batch_make(struct cw_engine *engine, const struct cw_request *requests, 
 
 	if (status)
 		return status;
-	batch = batch_take(engine);
+	batch = batch_take(engine, shard);
 	if (!batch)
 		return cw__fail(CW_ERR_NO_MEMORY, "out of memory");
-	atomic_fetch_add_explicit(&engine->batches_alive, 1, memory_order_relaxed);
 	reset(batch, options);
 	status = accept_requests(batch, requests, count);
 	if (!status)
@@ -352,7 +456,8 @@ int cw__batch_make(struct cw_engine *engine, const struct cw_request *requests, 
 	if (!status)
 		status = cw__watches_make(batch, options);
 	if (status) {
-		batch_give(batch);
+		atomic_store_explicit(&batch->refs, 0, memory_order_relaxed);
+		batch_give(batch, shard);
 		return status;
 	}
 	*batch_out = batch;
@@ -363,11 +468,13 @@ void cw__batches_close(struct cw_engine *engine)
 {
 	struct cw__list *node;
 
-	while ((node = cw__list_pop(&engine->free_batches)))
-		batch_destroy(cw__container(node, struct cw_batch, node));
 	while ((node = cw__list_pop(&engine->batches))) {
 		struct cw_batch *batch = cw__container(node, struct cw_batch, node);
 
+		if (!atomic_load_explicit(&batch->refs, memory_order_acquire)) { /* a free one */
+			batch_destroy(batch);
+			continue;
+		}
 		segments_put(batch);
 		sendings_free(batch);
 		cw__fences_release(&batch->fences); /* of one that could not be ended */

@@ -14,6 +14,7 @@
 #include <core/control_ops.h>
 #include <core/directory_ops.h>
 #include <core/range_index.h>
+#include <core/shard.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -201,8 +202,9 @@ int cw__region_is_there(struct cw_region *region);
 /* Pins all of it, whatever its id, if it is live. */
 int cw__region_pin_any(struct cw_region *region);
 void cw__region_unpin(struct cw_region *region, int counter);
-/* With a pin: was this part of it revoked? */
-int cw__region_is_revoked(struct cw_region *region, uint64_t from, uint64_t to);
+/* Is it LIVE, and is nothing of [from, to) revoked? With a pin or a shard it stays so until that is given up, or the
+ * owner waits for it. */
+int cw__region_is_live(struct cw_region *region, uint64_t id, uint64_t from, uint64_t to);
 /* Counts an identical registration, or makes a new one: with *fresh_out = 1 the caller must establish it. */
 int cw__region_admit(struct cw_engine *engine, const void *address, size_t length, uint32_t access, int *fresh_out,
 		     struct cw_region **region_out);
@@ -244,7 +246,9 @@ struct cw__remote {
 	uint64_t want_from, want_to;         /* the range that was asked for */
 	_Atomic int closing;                 /* the last pin or ref goes: close_task was posted */
 	struct cw_task close_task;
-	struct cw__list revokers; /* cw__revoker.node; loop */
+	struct cw_timer close_timer; /* loop: somebody may still have found it */
+	struct cw__shard_mark mark;  /* of the moment when it went */
+	struct cw__list revokers;    /* cw__revoker.node; loop */
 };
 enum { CW__IMPORT_NONE = 0, CW__IMPORT_ASKING = 1, CW__IMPORT_READY = 2, CW__IMPORT_FAILED = 3 };
 
@@ -332,8 +336,9 @@ int cw__segment_hold(struct cw_segment *segment);
 void cw__segment_put(struct cw_segment *segment);
 /* The remote region that holds the range, referenced; NULL when it is not known. Any thread. */
 struct cw__remote *cw__remote_find(struct cw_segment *segment, uint32_t space, uint64_t from, uint64_t to);
-/* The same, but pinned, without a lock, and only if that is easy. Any thread. */
-struct cw__remote *cw__remote_find_pinned(struct cw_segment *segment, uint32_t space, uint64_t from, uint64_t to);
+/* The same, not referenced, without a lock and only if that is easy. With a shard: it stays as it is as long as that
+ * is held. */
+struct cw__remote *cw__remote_look(struct cw_segment *segment, uint32_t space, uint64_t from, uint64_t to);
 int cw__remote_covers(const struct cw__remote *remote, uint32_t space, uint64_t from, uint64_t to);
 /* On the loop, referenced: one that is READY and holds the range; or one, for this range or another, that the peer is
  * being asked for: wait for it and look again. NULL = out of memory. */
@@ -417,7 +422,6 @@ struct cw__request {
 	struct cw_region *region;
 	uint64_t region_id;
 	struct cw__remote *target;
-	uint64_t tag;
 	uint64_t next;        /* first byte not yet cut */
 	uint64_t window, end; /* the bytes from window to end lie in target; none yet when they are equal */
 	uint64_t done;        /* bytes that arrived */
@@ -457,12 +461,14 @@ struct cw_batch {
 	_Atomic int32_t refs;
 	_Atomic uint32_t word; /* enum cw_batch_state in the low byte, | CW__BATCH_TERMINAL, | CW__BATCH_WAITED; futex
 				*/
-	struct cw__list node;  /* engine->batches; engine->batch_lock */
+	struct cw__list node;  /* engine->batches, also while it is free; engine->batch_lock */
+	struct cw_batch *next_free;
 	struct cw__list queue_node;
 	struct cw__list ended_node;
 	struct cw_loop *loop; /* home: deadline, notifications */
 	struct cw__request *requests;
 	size_t count, capacity;
+	int keeps_segments;       /* it holds its segments, once for each run of requests */
 	struct cw__slice slice;   /* for what the submitter copies itself */
 	uint64_t id_next, id_end; /* of that one, as it is used again and again */
 	unsigned char *indices;   /* copies of index arrays */
@@ -572,14 +578,12 @@ int cw__request_inline(struct cw__request *request, uint64_t *budget);
 void cw__request_enqueue(struct cw__request *request);
 /* On the loop: asks for the remote region anew, once. 1 = it was started again. */
 int cw__request_refresh(struct cw__request *request);
-/* Any thread, both regions pinned: may it, and which way? */
-int cw__request_way(struct cw__request *request);
-int cw__request_is_synchronous(const struct cw__request *request); /* by the way that was found */
 /* The best way that does without the transports in skip. */
 int cw__request_choose(struct cw__request *request, uint32_t skip, struct cw__path *path_out);
 
-/* inline.c: copies up to budget bytes of a batch in the submitter's thread; returns how many requests are left. */
-size_t cw__batch_copy_inline(struct cw_batch *batch, uint64_t budget);
+/* inline.c: copies up to budget bytes of a batch that nobody else knows yet, in the submitter's thread; returns how
+ * many requests are complete. What it left may be tried with cw__request_inline(). */
+size_t cw__batch_copy_inline(struct cw_batch *batch, struct cw__shard *shard, uint64_t *budget);
 
 /* retry.c; on the loop */
 void cw__rail_pause(struct cw_segment *segment, struct cw__rail *rail); /* longer after each failure in a row */
@@ -587,9 +591,12 @@ void cw__slice_failed(struct cw__slice *slice, int status, enum cw_remote_state 
 void cw__copy_failed(struct cw__request *request, int status);
 
 /* batch_accept.c */
-/* A checked copy of what the caller asks for, referenced by the caller and the engine; not started. */
-int cw__batch_make(struct cw_engine *engine, const struct cw_request *requests, size_t count,
+/* A checked copy of what the caller asks for, referenced by the caller and the engine; not started. shard: held by the
+ * caller, or NULL. */
+int cw__batch_make(struct cw_engine *engine, struct cw__shard *shard, const struct cw_request *requests, size_t count,
 		   const struct cw_batch_options *options, struct cw_batch **batch_out);
+/* Makes what has not ended ready for the loops, which may come to it after the submitter's call has returned. */
+void cw__batch_keep(struct cw_batch *batch);
 
 /* batch.c */
 /* What the batches in a list of cw__dependency waited for has come (ok), or never will. */
@@ -597,8 +604,6 @@ void cw__dependents_release(struct cw__list *dependents, int ok);
 /* One prerequisite came, or failed; takes a reference of the batch. */
 void cw__prerequisite_came(struct cw_batch *batch, int ok);
 void cw__batch_request_ended(struct cw__request *request);
-/* So many of its requests were completed, with so many bytes written and read. */
-void cw__batch_requests_completed(struct cw_batch *batch, uint64_t count, uint64_t written, uint64_t read);
 void cw__batch_end_soon(struct cw_batch *batch, int status);
 void cw__batch_put(struct cw_batch *batch);
 void cw__batch_explain(struct cw_batch *batch, int status, const char *format, ...)
@@ -678,36 +683,6 @@ struct cw__platform_part {
 	char why[512];
 };
 
-/* clang-format off */
-#define CW__COUNTERS(X) \
-	X(batches_submitted) \
-	X(batches_completed) \
-	X(batches_failed) \
-	X(batches_canceled) \
-	X(batches_timed_out) \
-	X(requests_submitted) \
-	X(requests_completed) \
-	X(bytes_written) \
-	X(bytes_read) \
-	X(bytes_served) \
-	X(slices_retried) \
-	X(notifications_sent) \
-	X(notifications_received) \
-	X(notifications_dropped) \
-	X(requests_refused) \
-	X(protocol_errors) \
-	X(wakeups)
-/* clang-format on */
-
-struct cw__counters {
-#define CW__COUNTER_FIELD(name) _Atomic uint64_t name;
-	CW__COUNTERS(CW__COUNTER_FIELD)
-#undef CW__COUNTER_FIELD
-};
-
-#define cw__count(engine, counter, n)                                                                                  \
-	atomic_fetch_add_explicit(&(engine)->counters.counter, (uint64_t)(n), memory_order_relaxed)
-
 struct cw__sender { /* the newest notifications of one instance, to drop duplicates */
 	unsigned char instance[CW__INSTANCE_BYTES];
 	uint64_t newest, seen; /* seen: bit i = newest - i arrived */
@@ -750,9 +725,11 @@ struct cw_engine {
 	struct cw_region *free_regions;
 	_Atomic uint64_t regions_alive;
 	_Atomic uint64_t segments_alive, batches_alive, batches_unfinished;
+	struct cw__shard *shards;   /* CW__SHARDS */
 	pthread_mutex_t batch_lock; /* batches, free_batches */
-	struct cw__list batches, free_batches;
-	unsigned free_batch_count;
+	struct cw__list batches;    /* all there are */
+	struct cw_batch *free_batches;
+	_Atomic unsigned free_batch_count;
 	struct cw_queue queue;
 	struct cw__counters counters;
 	_Atomic uint64_t next_slice, next_notify;

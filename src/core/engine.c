@@ -111,7 +111,6 @@ static int init_engine(struct cw_engine *engine, const struct cw_engine_options 
 	cw__list_init(&engine->segments);
 	cw__list_init(&engine->queues);
 	cw__list_init(&engine->batches);
-	cw__list_init(&engine->free_batches);
 	pthread_mutex_init(&engine->lock, NULL);
 	pthread_mutex_init(&engine->region_lock, NULL);
 	pthread_mutex_init(&engine->batch_lock, NULL);
@@ -132,6 +131,8 @@ static int init_engine(struct cw_engine *engine, const struct cw_engine_options 
 	if (getrandom(engine->instance, sizeof(engine->instance), 0) != sizeof(engine->instance))
 		return cw__fail(CW_ERR_INTERNAL, "no random numbers: %s", strerror(errno));
 	status = cw__staging_open(engine);
+	if (!status && cw__shards_open(engine))
+		status = cw__fail(CW_ERR_NO_MEMORY, "out of memory");
 	if (status)
 		return status;
 	engine->index = cw__index_open();
@@ -225,6 +226,7 @@ static void free_rest(struct cw_engine *engine)
 		cw__loop_close(&engine->loops[i]);
 	free(engine->loops);
 	free(engine->senders);
+	free(engine->shards);
 	cw__config_free(&engine->config);
 	if (engine->alive)
 		munmap((void *)engine->alive, (size_t)sysconf(_SC_PAGESIZE));
@@ -346,16 +348,26 @@ int cw_engine_platforms(struct cw_engine *engine, cw_transport_fn fn, void *arg)
 int cw_engine_stats_get(struct cw_engine *engine, struct cw_engine_stats *stats_out)
 {
 	int status = cw__engine_check(engine);
+	uint64_t batches;
 
 	if (!status && (!stats_out || stats_out->size != sizeof(*stats_out)))
 		status = cw__fail(CW_ERR_INVALID, "engine statistics: set its size");
 	if (status)
 		return status;
+	batches = atomic_load_explicit(&engine->batches_alive, memory_order_relaxed);
 #define COPY(name) stats_out->name = atomic_load_explicit(&engine->counters.name, memory_order_relaxed);
 	CW__COUNTERS(COPY)
 #undef COPY
+	for (unsigned i = 0; i < CW__SHARDS; i++) {
+		struct cw__shard *shard = &engine->shards[i];
+
+#define ADD(name) stats_out->name += atomic_load_explicit(&shard->counters.name, memory_order_relaxed);
+		CW__COUNTERS(ADD)
+#undef ADD
+		batches += atomic_load_explicit(&shard->batches_alive, memory_order_relaxed);
+	}
 	stats_out->regions = atomic_load_explicit(&engine->regions_alive, memory_order_relaxed);
 	stats_out->segments = atomic_load_explicit(&engine->segments_alive, memory_order_relaxed);
-	stats_out->batches = atomic_load_explicit(&engine->batches_alive, memory_order_relaxed);
+	stats_out->batches = batches;
 	return CW_OK;
 }

@@ -1,138 +1,110 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the submitter's own thread copies, before anything of a batch goes to a loop: requests by synchronous rails,
- * whose remote region is known, up to a number of bytes. What several requests share is held from one to the next, and
- * what all of them count is counted once.
+ * What cw_batch_submit() copies itself: requests between host memories whose region at the peer is known and whose
+ * transport copies in the calling thread. Nothing of such a request is seen by other threads, and while the submitter
+ * holds its shard no region goes away, so there is nothing to pin, to count in common or to lock. Everything else is
+ * left to cw__request_inline() and to the loops.
  */
 #include <core/core.h>
 
-#define HELD_MOST 64u /* requests for which regions are held: who wants to revoke one waits so long */
-
-/* Both regions of the request at hand, pinned. They may serve the next one too. */
-struct hold {
-	struct cw__remote *target;
-	struct cw_region *region;
-	uint64_t region_id;
-	int pin;
-	unsigned uses;
+/* How the last pair of regions was joined: pages of one pair come in runs. */
+struct pair {
+	const struct cw_region *region;
+	const struct cw__remote *target;
+	uint64_t length, run;
+	unsigned op;
+	int status;
+	struct cw__path path;
 };
 
-struct tally {
-	uint64_t requests, written, read;
-};
-
-static void release(struct hold *hold)
+static int is_host(const struct cw_region *region, const struct cw__remote *target)
 {
-	if (hold->target)
-		cw__remote_unpin(hold->target);
-	if (hold->region)
-		cw__region_unpin(hold->region, hold->pin);
-	*hold = (struct hold){ 0 };
+	return region->view.kind == CW_MEMORY_HOST && target->view.kind == CW_MEMORY_HOST;
 }
 
-static int hold_target(struct hold *hold, const struct cw__request *request)
+/* The way of the pair, if it is one that the submitter takes by itself. */
+static int choose(struct cw_segment *segment, const struct cw__request *request, const struct cw__remote *target,
+		  struct pair *pair)
 {
-	if (hold->target && hold->target->segment == request->segment &&
-	    cw__remote_covers(hold->target, request->remote.space, request->remote_from, request->remote_to))
-		return 1;
-	if (hold->target)
-		cw__remote_unpin(hold->target);
-	hold->target = cw__remote_find_pinned(request->segment, request->remote.space, request->remote_from,
-					      request->remote_to);
-	return hold->target != NULL;
+	const struct cw__need need = { request->op, 0, request->length, cw__request_run(request) };
+	const struct cw__part *part;
+
+	if (pair->region == request->region && pair->target == target && pair->op == need.op &&
+	    pair->length == need.length && pair->run == need.page)
+		return pair->status;
+	pair->region = request->region;
+	pair->target = target;
+	pair->op = need.op;
+	pair->length = need.length;
+	pair->run = need.page;
+	pair->status = cw__path_choose(segment, request->region, target, &need, &pair->path);
+	if (pair->status)
+		return pair->status;
+	part = &segment->engine->parts[pair->path.part];
+	if (!(segment->lanes[pair->path.part].rails[pair->path.reach.rail_first].info.flags & CW_RAIL_SYNC) ||
+	    part->flags & (CW_TRANSPORT_BLOCKING | CW_TRANSPORT_DEVICE) || part->wraps)
+		pair->status = CW_ERR_UNSUPPORTED;
+	return pair->status;
 }
 
-static int hold_region(struct hold *hold, const struct cw__request *request)
+/* Both ends are as the request found them; they stay so until the shard is left. */
+static int is_allowed(const struct cw__request *request, const struct cw__remote *target)
 {
-	if (hold->region == request->region && hold->region_id == request->region_id)
-		return !cw__region_is_revoked(hold->region, request->local_from, request->local_to);
-	if (hold->region)
-		cw__region_unpin(hold->region, hold->pin);
-	hold->pin = cw__region_pin(request->region, request->region_id, request->local_from, request->local_to);
-	hold->region = hold->pin < 0 ? NULL : request->region;
-	hold->region_id = request->region_id;
-	return hold->region != NULL;
+	uint32_t right = request->op == CW_OP_WRITE ? CW_ACCESS_REMOTE_WRITE : CW_ACCESS_REMOTE_READ;
+
+	return is_host(request->region, target) && target->view.access & right &&
+	       cw__region_is_live(request->region, request->region_id, request->local_from, request->local_to);
 }
 
-/* One that may leave its slice behind (CW_SLICE_STAYS) needs pins that belong to the slice. */
-static int copies_at_once(const struct cw__request *request)
+static int copy(struct cw__request *request, struct cw__remote *target, struct cw__shard *shard, struct pair *pair)
 {
-	return !(request->segment->engine->parts[request->part].flags & (CW_TRANSPORT_BLOCKING | CW_TRANSPORT_DEVICE));
+	struct cw_segment *segment = request->segment;
+	struct cw_engine *engine = shard->engine;
+	struct cw__slice *slice = &request->batch->slice;
+	unsigned part;
+
+	if (choose(segment, request, target, pair))
+		return CW_ERR_UNSUPPORTED;
+	part = pair->path.part;
+	request->part = part;
+	request->handed = 0;
+	request->target = target;
+	cw__slice_fill(slice, request, pair->path.reach.rail_first, 0, request->length);
+	slice->base.attachment = request->region->attachments[part];
+	slice->base.import = target->imports[part];
+	return engine->parts[part].ops->copy(engine->parts[part].state, segment->lanes[part].state, &slice->base);
 }
 
-static int copy(struct cw__request *request, struct cw__slice *slice, uint64_t *budget)
+size_t cw__batch_copy_inline(struct cw_batch *batch, struct cw__shard *shard, uint64_t *budget)
 {
-	struct cw__part *part = &request->segment->engine->parts[request->part];
-	void *peer = request->segment->lanes[request->part].state;
+	struct pair pair = { 0 };
+	uint64_t written = 0, read = 0;
+	size_t complete = 0;
 
-	while (request->next < request->length && *budget) {
-		uint64_t length = request->length - request->next;
-
-		if (length > CW_CHUNK_MAX)
-			length = CW_CHUNK_MAX;
-		cw__slice_fill(slice, request, request->reach.rail_first, request->next, length);
-		slice->base.attachment = request->region->attachments[request->part];
-		slice->base.import = request->target->imports[request->part];
-		if (part->ops->copy(part->state, peer, &slice->base))
-			return 0; /* the loop finds out what to do about it */
-		request->next += length;
-		request->done += length;
-		*budget = length > *budget ? 0 : *budget - length;
-	}
-	return request->next == request->length;
-}
-
-static void end(struct cw__request *request, struct tally *tally)
-{
-	request->stopped_in = request->state;
-	request->state = CW__REQUEST_ENDED;
-	atomic_store_explicit(&request->status, CW_OK, memory_order_release);
-	tally->requests++;
-	if (request->op == CW_OP_WRITE)
-		tally->written += request->length;
-	else
-		tally->read += request->length;
-}
-
-/* 1 = it is completed; 0 = the loop sees to it. */
-static int transfer(struct cw__request *request, struct hold *hold, uint64_t *budget, struct tally *tally)
-{
-	int done;
-
-	if (atomic_load_explicit(&request->segment->state, memory_order_acquire) != CW_PEER_UP)
+	if (shard->engine->verify_memory)
 		return 0;
-	if (hold->uses++ == HELD_MOST)
-		release(hold);
-	if (!hold_target(hold, request) || !hold_region(hold, request) || !cw__region_is_there(hold->region))
-		return 0;
-	request->target = hold->target;
-	request->end = request->length;
-	if (cw__request_way(request) || !cw__request_is_synchronous(request) || request->handed) {
-		request->target = NULL;
-		return 0;
-	}
-	if (!copies_at_once(request)) {
-		request->target = NULL;
-		release(hold);
-		return cw__request_inline(request, budget);
-	}
-	done = copy(request, &request->batch->slice, budget);
-	request->target = NULL; /* it was the hold's */
-	if (done)
-		end(request, tally);
-	return done;
-}
+	for (size_t i = 0; i < batch->count; i++) {
+		struct cw__request *request = &batch->requests[i];
+		struct cw_segment *segment = request->segment;
+		struct cw__remote *target;
 
-size_t cw__batch_copy_inline(struct cw_batch *batch, uint64_t budget)
-{
-	struct hold hold = { 0 };
-	struct tally tally = { 0 };
-	size_t left = batch->count;
-
-	for (size_t i = 0; i < batch->count && budget; i++)
-		left -= (size_t)transfer(&batch->requests[i], &hold, &budget, &tally);
-	release(&hold);
-	if (tally.requests)
-		cw__batch_requests_completed(batch, tally.requests, tally.written, tally.read);
-	return left;
+		if (request->length > *budget ||
+		    atomic_load_explicit(&segment->state, memory_order_acquire) != CW_PEER_UP)
+			continue;
+		target = cw__remote_look(segment, request->remote.space, request->remote_from, request->remote_to);
+		if (!target || !is_allowed(request, target) || copy(request, target, shard, &pair))
+			continue;
+		*budget -= request->length;
+		*(request->op == CW_OP_WRITE ? &written : &read) += request->length;
+		request->done = request->length;
+		request->state = CW__REQUEST_ENDED;
+		atomic_store_explicit(&request->status, CW_OK, memory_order_release);
+		complete++;
+	}
+	batch->requests_completed += complete;
+	batch->bytes_completed += written + read;
+	cw__shard_count(&shard->counters.requests_completed, complete);
+	cw__shard_count(&shard->counters.bytes_written, written);
+	cw__shard_count(&shard->counters.bytes_read, read);
+	return complete;
 }

@@ -33,7 +33,7 @@ struct cw_region *cw__region_by_id(struct cw_engine *engine, uint64_t id)
 
 /* ---------------------------------------------------------------------------------------------- pins */
 
-int cw__region_is_revoked(struct cw_region *region, uint64_t from, uint64_t to)
+static int is_revoked(struct cw_region *region, uint64_t from, uint64_t to)
 {
 	uint32_t count = atomic_load_explicit(&region->revoked_count, memory_order_seq_cst);
 
@@ -53,14 +53,19 @@ static int pin_any(struct cw_region *region)
 	return counter;
 }
 
+int cw__region_is_live(struct cw_region *region, uint64_t id, uint64_t from, uint64_t to)
+{
+	return atomic_load_explicit(&region->state, memory_order_seq_cst) == CW__REGION_LIVE && region->view.id == id &&
+	       !is_revoked(region, from, to);
+}
+
 /* The counter is raised before the state is looked at, and revoke() changes the state before it reads the counters: one
  * of the two sees the other. While a pin on a LIVE region is held its view does not change. */
 int cw__region_pin(struct cw_region *region, uint64_t id, uint64_t from, uint64_t to)
 {
 	int counter = pin_any(region);
 
-	if (atomic_load_explicit(&region->state, memory_order_seq_cst) == CW__REGION_LIVE && region->view.id == id &&
-	    !cw__region_is_revoked(region, from, to))
+	if (cw__region_is_live(region, id, from, to))
 		return counter;
 	cw__region_unpin(region, counter);
 	return CW_ERR_STALE_REGION;

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define LOOK_AGAIN 50000u /* ns, for submitters that found a region before it went */
+
 int cw__remote_covers(const struct cw__remote *remote, uint32_t space, uint64_t from, uint64_t to)
 {
 	const struct cw_remote_view *view = &remote->view;
@@ -29,16 +31,11 @@ static struct cw__remote *look_up(struct cw_segment *segment, uint64_t address)
 	return index && cw__index_find(index, address, &found) ? (struct cw__remote *)(uintptr_t)found.value : NULL;
 }
 
-struct cw__remote *cw__remote_find_pinned(struct cw_segment *segment, uint32_t space, uint64_t from, uint64_t to)
+struct cw__remote *cw__remote_look(struct cw_segment *segment, uint32_t space, uint64_t from, uint64_t to)
 {
 	struct cw__remote *remote = space ? NULL : look_up(segment, from);
 
-	if (!remote || cw__remote_pin(remote))
-		return NULL;
-	if (cw__remote_covers(remote, space, from, to))
-		return remote;
-	cw__remote_unpin(remote); /* it is used for another region by now */
-	return NULL;
+	return remote && is_ready_for(remote, space, from, to) ? remote : NULL;
 }
 
 /* With segment->lock. */
@@ -196,15 +193,29 @@ static void close_remote(struct cw__remote *remote)
 	}
 }
 
-static void close_on_loop(struct cw_task *task)
+static void close_when_passed(struct cw_timer *timer)
 {
-	struct cw__remote *remote = cw__container(task, struct cw__remote, close_task);
+	struct cw__remote *remote = cw__container(timer, struct cw__remote, close_timer);
 
+	if (!cw__shards_passed(remote->segment->engine, &remote->mark)) {
+		cw__timer_set(remote->segment->loop, timer, cw__now() + LOOK_AGAIN);
+		return;
+	}
 	pthread_mutex_lock(&remote->segment->lock);
 	cw__list_remove(&remote->node);
 	pthread_mutex_unlock(&remote->segment->lock);
 	close_remote(remote);
 	let_go(remote); /* the list's reference, and what close_soon() took of the segment */
+}
+
+static void close_on_loop(struct cw_task *task)
+{
+	struct cw__remote *remote = cw__container(task, struct cw__remote, close_task);
+
+	memset(&remote->close_timer, 0, sizeof(remote->close_timer));
+	remote->close_timer.fire = close_when_passed;
+	cw__shards_mark(remote->segment->engine, &remote->mark);
+	close_when_passed(&remote->close_timer);
 }
 
 /* A segment that is about to be closed finds the remote among those that leave. */

@@ -55,6 +55,21 @@ static int drain_pins(struct cw_region *region, uint64_t until)
 	return CW_OK;
 }
 
+/* And until every submitter that may have found the range before is done. */
+static int drain_shards(struct cw_engine *engine, uint64_t until)
+{
+	const struct timespec pause = { 0, 10000 };
+	struct cw__shard_mark mark;
+
+	cw__shards_mark(engine, &mark);
+	while (!cw__shards_passed(engine, &mark)) {
+		if (cw__now() >= until)
+			return CW_ERR_BUSY;
+		nanosleep(&pause, NULL);
+	}
+	return CW_OK;
+}
+
 static void round_put(struct cw__revocation_round *round)
 {
 	if (atomic_fetch_sub_explicit(&round->refs, 1, memory_order_acq_rel) == 1)
@@ -137,8 +152,10 @@ static int revoke_range(struct cw_region *region, uint64_t from, uint64_t to, ui
 		if (engine->control)
 			cw__control.region_gone(engine->control, region->view.id);
 		scan_all(engine);
-		status = drain_pins(region, until);
+		status = drain_shards(engine, until);
 	}
+	if (!status)
+		status = drain_pins(region, until);
 	if (!status)
 		status = revoke_grants(region, from, to, until);
 	pthread_mutex_unlock(&region->revoke_lock);

@@ -102,7 +102,7 @@ void cw__loop_make_busy(struct cw_loop *loop)
 	cw__list_each(node, &loop->segments) cw__segment_make_busy(cw__container(node, struct cw_segment, loop_node));
 }
 
-int cw__request_is_synchronous(const struct cw__request *request)
+static int is_synchronous(const struct cw__request *request)
 {
 	const struct cw__lane *lane = &request->segment->lanes[request->part];
 
@@ -128,7 +128,7 @@ int cw__request_choose(struct cw__request *request, uint32_t skip, struct cw__pa
 	return cw__path_choose(request->segment, request->region, request->target, &need, path_out);
 }
 
-int cw__request_way(struct cw__request *request)
+static int choose_way(struct cw__request *request)
 {
 	struct cw__path path;
 	int status = has_right(request) ? cw__request_choose(request, request->skip, &path) : CW_ERR_ACCESS;
@@ -138,7 +138,7 @@ int cw__request_way(struct cw__request *request)
 	request->part = path.part;
 	request->reach = path.reach;
 	request->staged = (uint8_t)path.staged;
-	request->handed = (path.staged || path.lands) && cw__request_is_synchronous(request);
+	request->handed = (path.staged || path.lands) && is_synchronous(request);
 	return CW_OK;
 }
 
@@ -150,7 +150,7 @@ static int find_path(struct cw__request *request)
 	if (pin)
 		return pin;
 	pin = cw__region_pin(request->region, request->region_id, request->local_from, request->local_to);
-	status = pin < 0 ? pin : cw__request_way(request);
+	status = pin < 0 ? pin : choose_way(request);
 	if (pin >= 0)
 		cw__region_unpin(request->region, pin);
 	cw__remote_unpin(request->target);
@@ -188,7 +188,7 @@ void cw__request_enqueue(struct cw__request *request)
 	request->have_path = 1;
 	request->state = CW__REQUEST_QUEUED;
 	cw__list_remove(&request->node);
-	if (cw__request_is_synchronous(request) && !request->handed) {
+	if (is_synchronous(request) && !request->handed) {
 		cw__list_push_back(&segment->copies, &request->node);
 		cw__segment_make_busy(segment);
 	} else {
@@ -725,7 +725,7 @@ int cw__request_inline(struct cw__request *request, uint64_t *budget)
 	if (!request->target)
 		return 0;
 	request->end = request->length;
-	if (find_path(request) || !cw__request_is_synchronous(request) || request->handed)
+	if (find_path(request) || !is_synchronous(request) || request->handed)
 		return 0;
 	while (request->next < request->length && *budget) {
 		uint64_t before = request->next;
