@@ -344,6 +344,8 @@ int cw__remote_covers(const struct cw__remote *remote, uint32_t space, uint64_t 
  * being asked for: wait for it and look again. NULL = out of memory. */
 struct cw__remote *cw__remote_ask(struct cw_segment *segment, uint32_t space, uint64_t from, uint64_t to);
 void cw__remote_put(struct cw__remote *remote);
+/* The same by who stayed behind: the segment may be freed by now, and what it knew of the remote with it. */
+void cw__remote_put_late(struct cw__remote *remote);
 void cw__remotes_close(struct cw_segment *segment);
 void cw__remotes_free(struct cw_segment *segment); /* nobody has the segment any more */
 int cw__remote_pin(struct cw__remote *remote);

@@ -118,6 +118,12 @@ void cw__remote_put(struct cw__remote *remote)
 	pthread_mutex_unlock(&segment->lock);
 }
 
+void cw__remote_put_late(struct cw__remote *remote)
+{
+	if (atomic_fetch_sub_explicit(&remote->refs, 1, memory_order_acq_rel) == 1)
+		free(remote);
+}
+
 /* Only the pins of a spare one mean something: somebody may be looking whether it is still what the index said. */
 static struct cw__remote *remote_new(struct cw_segment *segment, uint32_t space, uint64_t from, uint64_t to)
 {

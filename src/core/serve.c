@@ -121,12 +121,13 @@ int cw__host_access_end(struct cw_host *host, struct cw_grant *grant, uint64_t m
 {
 	uintptr_t tagged = (uintptr_t)grant->region;
 	int counter = (int)(tagged & 1), status = CW_OK, keeps = 0;
-	struct cw_region *region = (struct cw_region *)(void *)((char *)grant->region - counter);
+	struct cw_region *region;
 
 	if (!grant->region) {
 		cw__shard_count(&cw__shard_held(cw__engine_of(host))->counters.bytes_served, moved);
 		return CW_OK;
 	}
+	region = (struct cw_region *)(void *)((char *)grant->region - counter);
 	if (grant->landing)
 		status = cw__landing_end(cw__engine_of(host), grant, moved, &keeps);
 	if (!keeps)

@@ -226,7 +226,7 @@ static void finish_alone(struct stager *stager)
 	void (*last)(struct cw_engine * engine);
 
 	if (stager->orphan)
-		cw__remote_put(stager->orphan);
+		cw__remote_put_late(stager->orphan);
 	pthread_mutex_lock(&staging->lock);
 	last = --staging->stuck ? NULL : staging->last;
 	pthread_mutex_unlock(&staging->lock);

@@ -350,6 +350,7 @@ static void many_initiators(void **state)
 		assert_true(move_all(children[i].to, &offer, sizeof(offer), 1));
 	for (unsigned i = 0; i < PROCESSES; i++)
 		assert_int_equal(stop(&children[i]), 0);
+	assert_int_equal(cw_region_revoke(region, 0, 0, UINT64_C(10000000000)), CW_OK);
 	for (size_t i = 0; i < (size_t)peers() * BLOCK; i++)
 		if (((unsigned char *)memory)[i] != i / BLOCK % 251 + 1)
 			fail_msg("byte %zu of initiator %zu is wrong", i % BLOCK, i / BLOCK);
