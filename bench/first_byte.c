@@ -215,7 +215,7 @@ int main(int argc, char **argv)
 	const char *via = "tcp";
 	int rounds = 50, ends[2], wrong = 0;
 	struct peer peer;
-	pid_t child;
+	pid_t child = -1;
 
 	for (int i = 1; i < argc; i += 2) {
 		if (i + 1 < argc && !strcmp(argv[i], "--rounds"))

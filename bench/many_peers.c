@@ -13,10 +13,8 @@
  * the initiator; the one peer has as much, and all others share as much once more.
  */
 #include <causeway/causeway.h>
-#include <dirent.h>
 #include <errno.h>
 #include <getopt.h>
-#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -28,6 +26,8 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "process_cost.h"
 
 #define PEERS_MAX 4096
 #define SIZES_MAX 8
@@ -56,13 +56,6 @@ struct peer {
 	struct offer offer;
 	struct cw_segment *segment;
 	uint64_t next, blocks;
-};
-
-/* What one process costs. KiB. */
-struct cost {
-	double resident, anonymous, heap, tables;
-	unsigned descriptors;
-	uint64_t switches;
 };
 
 struct slot {
@@ -114,77 +107,6 @@ static uint64_t now(void)
 
 /* -------------------------------------------------------------------------------------- what things cost */
 
-/* The number behind a key in a file of /proc; 0 when it is not there. */
-static double number_in(const char *path, const char *key)
-{
-	FILE *file = fopen(path, "r");
-	char line[256];
-	double value = 0;
-
-	while (file && fgets(line, sizeof(line), file))
-		if (!strncmp(line, key, strlen(key))) {
-			value = strtod(line + strlen(key), NULL);
-			break;
-		}
-	if (file)
-		fclose(file);
-	return value;
-}
-
-static unsigned entries_of(const char *path)
-{
-	DIR *folder = opendir(path);
-	unsigned count = 0;
-
-	while (folder && readdir(folder))
-		count++;
-	if (folder)
-		closedir(folder);
-	return count > 2 ? count - 2 : 0;
-}
-
-/* Of all threads. */
-static uint64_t switches_of(pid_t pid)
-{
-	char path[320];
-	DIR *folder;
-	const struct dirent *entry;
-	double sum = 0;
-
-	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
-	folder = opendir(path);
-	while (folder && (entry = readdir(folder))) {
-		if (entry->d_name[0] == '.')
-			continue;
-		snprintf(path, sizeof(path), "/proc/%d/task/%.20s/status", (int)pid, entry->d_name);
-		sum += number_in(path, "voluntary_ctxt_switches:") + number_in(path, "nonvoluntary_ctxt_switches:");
-	}
-	if (folder)
-		closedir(folder);
-	return (uint64_t)sum;
-}
-
-static struct cost cost_of(pid_t pid)
-{
-	struct cost cost = { 0 };
-	char path[64];
-
-	snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", (int)pid);
-	cost.resident = number_in(path, "Rss:");
-	cost.anonymous = number_in(path, "Anonymous:");
-	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
-	cost.tables = number_in(path, "VmPTE:");
-	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
-	cost.descriptors = entries_of(path);
-	cost.switches = switches_of(pid);
-	if (pid == getpid()) {
-		struct mallinfo2 heap = mallinfo2();
-
-		cost.heap = (double)(heap.uordblks + heap.hblkhd) / 1024;
-	}
-	return cost;
-}
-
 static struct cost cost_of_children(const struct run *run)
 {
 	struct cost sum = { 0 };
@@ -199,24 +121,6 @@ static struct cost cost_of_children(const struct run *run)
 		sum.switches += cost.switches;
 	}
 	return sum;
-}
-
-/* Of all sockets of this machine, both ends of ours among them. KiB. */
-static double socket_buffers(void)
-{
-	FILE *file = fopen("/proc/net/sockstat", "r");
-	char line[256];
-	double pages = 0;
-
-	while (file && fgets(line, sizeof(line), file)) {
-		const char *mem = strncmp(line, "TCP:", 4) ? NULL : strstr(line, " mem ");
-
-		if (mem)
-			pages = strtod(mem + 5, NULL);
-	}
-	if (file)
-		fclose(file);
-	return pages * (double)sysconf(_SC_PAGESIZE) / 1024;
 }
 
 static double children_cpu(const struct run *run)

@@ -289,8 +289,7 @@ static int copy_granted(struct cw__shm *shm, const struct cw_slice *slice, const
 	return CW_OK;
 }
 
-static int copy_attached(struct cw__shm *shm, const struct cw__shm_import *import, const struct cw_piece *pieces,
-			 unsigned count)
+static int copy_attached(const struct cw__shm_import *import, const struct cw_piece *pieces, unsigned count)
 {
 	struct iovec local[CW__SHM_BATCH], remote[CW__SHM_BATCH];
 	uint64_t moved;
@@ -299,7 +298,7 @@ static int copy_attached(struct cw__shm *shm, const struct cw__shm_import *impor
 		local[i] = (struct iovec){ pieces[i].local, pieces[i].length };
 		remote[i] = (struct iovec){ (void *)(uintptr_t)pieces[i].remote, pieces[i].length };
 	}
-	return cw__shm_read_fast(&shm->copier, &import->process, local, remote, count, &moved);
+	return cw__shm_read(&import->process, local, remote, count, &moved);
 }
 
 static int inside(const struct cw__shm_import *import, const struct cw_piece *piece)
@@ -331,7 +330,7 @@ static int shm_copy(void *transport, void *peer, struct cw_slice *slice)
 			offset += pieces[i].length;
 		}
 		status = import->mapping.start ? copy_granted(shm, slice, pieces, count, offset - before)
-					       : copy_attached(shm, import, pieces, count);
+					       : copy_attached(import, pieces, count);
 	}
 	return status;
 }
