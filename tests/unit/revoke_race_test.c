@@ -38,7 +38,7 @@ static void copy_once(unsigned char *there, size_t offset)
 	struct cw_request request = pair_request(&pair, CW_OP_WRITE, offset, 0, LENGTH / 2);
 	struct cw_batch *batch;
 
-	request.remote.base = (uint64_t)(uintptr_t)there;
+	request.remote.base = (uint64_t)(uintptr_t)there + offset;
 	if (cw_batch_submit(pair.near, &request, 1, NULL, &batch))
 		return; /* its local side may be what was revoked */
 	cw_batch_wait(batch, 20 * SECOND);
