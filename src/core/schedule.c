@@ -7,6 +7,7 @@
 #include <core/device.h>
 
 #define GROUP 16u               /* slices offered to post() at once */
+#define COPY_COSTS 4096u        /* bytes that could be moved while a copy is begun and ended */
 #define STAGING_MAX (2 * GROUP) /* slices of one rail that are with a stager before they are posted */
 
 /* -------------------------------------------------------------------------------------------- the end */
@@ -698,20 +699,32 @@ static int copy_one(struct cw_segment *segment, struct cw__request *request)
 	return 1;
 }
 
+/* How much the next copy of a request keeps the loop from other work, in bytes. */
+static uint64_t weight(const struct cw__request *request)
+{
+	const struct cw__part *part = &request->segment->engine->parts[request->part];
+	uint64_t length = request->end - request->next + COPY_COSTS;
+
+	if (part->flags & (CW_TRANSPORT_BLOCKING | CW_TRANSPORT_DEVICE) || part->wraps)
+		return CW_CHUNK_MAX;
+	return length < CW_CHUNK_MAX ? length : CW_CHUNK_MAX;
+}
+
 int cw__segment_copy_some(struct cw_segment *segment)
 {
-	struct cw__list *node = segment->copies.next;
-	struct cw__request *request = cw__container(node, struct cw__request, node);
-	int status;
+	uint64_t weighed = 0;
 
 	cw__segment_pump(segment);
-	if (cw__list_empty(&segment->copies) || node != segment->copies.next)
-		return !cw__list_empty(&segment->copies);
-	status = atomic_load_explicit(&request->batch->ending, memory_order_acquire);
-	if (status)
-		cw__request_stop(request, status);
-	else if (!copy_one(segment, request))
-		return 0; /* busy again when slices come back */
+	while (!cw__list_empty(&segment->copies) && weighed < CW_CHUNK_MAX) {
+		struct cw__request *request = cw__container(segment->copies.next, struct cw__request, node);
+		int status = atomic_load_explicit(&request->batch->ending, memory_order_acquire);
+
+		weighed += weight(request);
+		if (status)
+			cw__request_stop(request, status);
+		else if (!copy_one(segment, request))
+			return 0; /* busy again when slices come back */
+	}
 	return !cw__list_empty(&segment->copies);
 }
 
